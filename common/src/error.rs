@@ -1,0 +1,149 @@
+//! What can go wrong, and what the caller should do about it.
+//!
+//! Every error has a [`Kind`]; the kind alone, never the text, drives retry, HTTP status and exit code.
+
+/// What a caller should do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The request or the project is wrong: correct it.
+    Invalid,
+    /// What was named does not exist.
+    NotFound,
+    /// Somebody else was first: read again and decide anew.
+    Conflict,
+    /// Not now: try again later.
+    Unavailable,
+    /// Stored bytes are damaged or of a format that this version does not read.
+    Corrupt,
+    /// A defect or a failing machine.
+    Internal,
+}
+
+/// An error of the shared parts of Twofold.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The project, a statement or an argument is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// What was named does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// A conditional put was lost, or a resource is held by another process.
+    #[error("{0}")]
+    Conflict(String),
+    /// Not available now; later it may be.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Stored bytes are damaged, or written by a newer version.
+    #[error("{path}: {reason}")]
+    Corrupt {
+        /// The file or object.
+        path: String,
+        /// What was expected and what was found.
+        reason: String,
+    },
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The query engine refused or failed.
+    #[error("{}", engine_message(.0))]
+    Engine(#[from] datafusion::error::DataFusionError),
+    /// The object store failed.
+    #[error("object store: {0}")]
+    Store(#[from] object_store::Error),
+    /// A defect in Twofold.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// The result of the shared parts of Twofold.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// What the caller should do.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::Invalid(_) => Kind::Invalid,
+            Error::NotFound(_) => Kind::NotFound,
+            Error::Conflict(_) => Kind::Conflict,
+            Error::Unavailable(_) => Kind::Unavailable,
+            Error::Corrupt { .. } => Kind::Corrupt,
+            Error::Io { source, .. } => io_kind(source),
+            Error::Engine(e) => engine_kind(e),
+            Error::Store(e) => match e {
+                object_store::Error::NotFound { .. } => Kind::NotFound,
+                object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. } => {
+                    Kind::Conflict
+                }
+                _ => Kind::Unavailable,
+            },
+            Error::Internal(_) => Kind::Internal,
+        }
+    }
+
+    /// Stored bytes at `path` are not what they should be.
+    pub fn corrupt(path: impl Into<String>, reason: impl Into<String>) -> Self {
+        Error::Corrupt { path: path.into(), reason: reason.into() }
+    }
+
+    /// Reading or writing `path` failed.
+    pub fn io(path: impl AsRef<std::path::Path>, source: std::io::Error) -> Self {
+        Error::Io { path: path.as_ref().display().to_string(), source }
+    }
+}
+
+impl From<arrow::error::ArrowError> for Error {
+    fn from(e: arrow::error::ArrowError) -> Self {
+        Error::Engine(e.into())
+    }
+}
+
+impl From<parquet::errors::ParquetError> for Error {
+    fn from(e: parquet::errors::ParquetError) -> Self {
+        Error::Engine(e.into())
+    }
+}
+
+/// An error of ours that travels through the engine comes back as itself.
+impl From<Error> for datafusion::error::DataFusionError {
+    fn from(e: Error) -> Self {
+        match e {
+            Error::Engine(e) => e,
+            other => datafusion::error::DataFusionError::External(Box::new(other)),
+        }
+    }
+}
+
+fn io_kind(e: &std::io::Error) -> Kind {
+    match e.kind() {
+        std::io::ErrorKind::NotFound => Kind::NotFound,
+        std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData => Kind::Invalid,
+        _ => Kind::Unavailable,
+    }
+}
+
+fn engine_kind(e: &datafusion::error::DataFusionError) -> Kind {
+    use datafusion::error::DataFusionError as E;
+    match e.find_root() {
+        E::External(inner) => inner.downcast_ref::<Error>().map_or(Kind::Internal, Error::kind),
+        E::ResourcesExhausted(_) | E::ObjectStore(_) => Kind::Unavailable,
+        E::IoError(e) => io_kind(e),
+        E::Internal(_) => Kind::Internal,
+        _ => Kind::Invalid,
+    }
+}
+
+/// The engine's message in one line, without the names of its error types.
+fn engine_message(e: &datafusion::error::DataFusionError) -> String {
+    use datafusion::error::DataFusionError as E;
+    match e.find_root() {
+        E::External(inner) => inner.to_string(),
+        other => other.strip_backtrace().replace('\n', " "),
+    }
+}
