@@ -10,14 +10,27 @@
 //! answer = finish( merge( batch[0, H), speed[H, now) ) )      for any horizon H
 //! ```
 
+mod aggregate;
+mod cut;
 mod digest;
+mod distinct;
+mod engine;
 mod error;
+mod fold;
 mod log;
 mod offset;
+pub mod scan;
+mod state;
 pub mod stream;
+mod view;
 
+pub use cut::{Cut, Kind as CutKind};
 pub use digest::Digest;
+pub use engine::session;
 pub use error::{Error, Kind, Result};
+pub use fold::{Folder, Merger};
 pub use log::{Append, Log, LogBounds, LogChunk};
 pub use offset::{Offset, OffsetRange, Partition};
+pub use state::{STATE_FORMAT, State};
 pub use stream::StreamDef;
+pub use view::View;

@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::offset::Partition;
-use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use std::sync::Arc;
@@ -73,6 +73,11 @@ impl StreamDef {
     }
 }
 
+/// `schema` with the [`META_COLUMNS`] at its end: as it is, if they are there.
+pub(crate) fn with_meta(schema: &SchemaRef) -> SchemaRef {
+    if schema.column_with_name(OFFSET).is_some() { Arc::clone(schema) } else { event_schema(schema) }
+}
+
 /// `schema` followed by the [`META_COLUMNS`].
 pub fn event_schema(schema: &Schema) -> SchemaRef {
     let meta = [
@@ -103,5 +108,6 @@ pub fn adapt(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
             }
         })
         .collect::<Result<Vec<_>>>()?;
-    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }

@@ -1,0 +1,409 @@
+//! Cutting a plan into fold, merge and finish.
+//!
+//! The plan is cut at its lowest aggregates over streams. Below a cut stand only *per-event* operators:
+//!
+//! ```text
+//! op(A + B) = op(A) + op(B)        for any two sets of events A and B
+//! ```
+//!
+//! so that folding sets of events one by one and merging the states is the same as aggregating them all. What no
+//! aggregate covers, or none whose states merge exactly, is cut off as it is: its state is the columns that the
+//! query needs, keyed by (partition, offset), and the rest of the plan runs in finish. So every deterministic plan
+//! can be cut; what differs is how much state it keeps, which [`Kind`] tells.
+
+use crate::aggregate::{combinator, mergeable};
+use crate::error::{Error, Result};
+use crate::scan::{Source, Unbound, source_of, sources};
+use crate::stream::{OFFSET, PARTITION};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, JoinType, TableReference};
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::logical_plan::{Aggregate, Join, Projection, TableScanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, col};
+use std::sync::Arc;
+
+/// One cut of a view: the fold below it and the merge of its states.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    kind: Kind,
+    fold: LogicalPlan,
+    schema: SchemaRef,
+    keys: usize,
+    streams: Vec<String>,
+}
+
+/// What the state of a cut is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A partial aggregate: one row for each key.
+    Aggregate {
+        /// states → state, over an unbound scan of states.
+        merge: Box<LogicalPlan>,
+    },
+    /// The columns that the query needs, one row for each event: `k0` its partition, `k1` its offset.
+    Append,
+}
+
+impl Cut {
+    /// What the state is.
+    pub fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// events → state, over unbound scans of streams.
+    pub fn fold_plan(&self) -> &LogicalPlan {
+        &self.fold
+    }
+
+    /// The columns of the state: `k0, k1, …`, then one for each aggregate (`s0, s1, …`) or needed column
+    /// (`v0, v1, …`).
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// How many columns are the key.
+    pub fn keys(&self) -> usize {
+        self.keys
+    }
+
+    /// The streams whose events are folded here, each once.
+    pub fn streams(&self) -> &[String] {
+        &self.streams
+    }
+}
+
+/// The cuts of a plan, and what is left above them.
+pub(crate) struct CutPlan {
+    pub(crate) cuts: Vec<Cut>,
+    /// The plan over unbound scans of the cuts' states.
+    pub(crate) finish: LogicalPlan,
+    /// Why cuts are append-only where an aggregate stands above them.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Cuts `plan`. `state` names the source of the state of the n-th cut.
+pub(crate) fn cut(plan: LogicalPlan, state: impl Fn(usize) -> Source) -> Result<CutPlan> {
+    let mut cutter = Cutter { state, cuts: Vec::new(), notes: Vec::new() };
+    let finish = cutter.cut(plan)?;
+    Ok(CutPlan { cuts: cutter.cuts, finish, notes: cutter.notes })
+}
+
+/// How a plan depends on streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Not at all: it is the same whatever the events.
+    Static,
+    /// Event by event.
+    PerEvent,
+    /// In any other way.
+    Other,
+}
+
+/// How a plan depends on streams: the predicate on which every cut rests.
+pub(crate) fn shape(plan: &LogicalPlan) -> Result<Shape> {
+    if reads_outside(plan)? {
+        return Ok(Shape::Other);
+    }
+    let inputs = plan.inputs().into_iter().map(shape).collect::<Result<Vec<_>>>()?;
+    let all = |wanted| inputs.iter().all(|&s| s == wanted);
+    Ok(match plan {
+        LogicalPlan::TableScan(scan) => match source_of(scan) {
+            Some(Source::Stream(_)) => Shape::PerEvent,
+            _ => Shape::Static,
+        },
+        _ if all(Shape::Static) => Shape::Static,
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Unnest(_)
+        | LogicalPlan::Repartition(_)
+        | LogicalPlan::Union(_)
+            if all(Shape::PerEvent) =>
+        {
+            Shape::PerEvent
+        }
+        LogicalPlan::Sort(sort) if sort.fetch.is_none() && all(Shape::PerEvent) => Shape::PerEvent,
+        LogicalPlan::Join(join) => match (inputs.as_slice(), join.join_type) {
+            (
+                [Shape::PerEvent, Shape::Static],
+                JoinType::Inner | JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark,
+            )
+            | (
+                [Shape::Static, Shape::PerEvent],
+                JoinType::Inner
+                | JoinType::Right
+                | JoinType::RightSemi
+                | JoinType::RightAnti
+                | JoinType::RightMark,
+            ) => Shape::PerEvent,
+            _ => Shape::Other,
+        },
+        _ => Shape::Other,
+    })
+}
+
+/// Whether the expressions of this node look at rows of other relations: of streams in a subquery, or of the query
+/// around it.
+fn reads_outside(plan: &LogicalPlan) -> Result<bool> {
+    let mut outside = false;
+    plan.apply_expressions(|expr| {
+        outside |= expr.contains_outer();
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    plan.apply_subqueries(|subquery| {
+        outside |= !sources(subquery)?.is_empty();
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(outside)
+}
+
+struct Cutter<F> {
+    state: F,
+    cuts: Vec<Cut>,
+    notes: Vec<String>,
+}
+
+impl<F: Fn(usize) -> Source> Cutter<F> {
+    fn cut(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        if sources(&plan)?.is_empty() {
+            return Ok(plan);
+        }
+        if let LogicalPlan::Aggregate(aggregate) = &plan
+            && shape(&aggregate.input)? == Shape::PerEvent
+            && !reads_outside(&plan)?
+        {
+            match self.cut_aggregate(aggregate)? {
+                Ok(finish) => return Ok(finish),
+                Err(reason) => self.notes.push(reason),
+            }
+        }
+        if row_by_row(&plan)? {
+            return self.cut_append(plan);
+        }
+        let plan = plan.map_children(|child| Ok(Transformed::yes(self.cut(child)?)))?.data;
+        Ok(plan.map_subqueries(|subquery| Ok(Transformed::yes(self.cut(subquery)?)))?.data)
+    }
+
+    /// Cuts at an aggregate over per-event input, or says why its states cannot be merged exactly.
+    fn cut_aggregate(&mut self, aggregate: &Aggregate) -> Result<Result<LogicalPlan, String>> {
+        let input_schema = aggregate.input.schema();
+        let mut calls = Vec::new();
+        for expr in &aggregate.aggr_expr {
+            let (Expr::AggregateFunction(function), filter) = (unalias(expr), filter_of(unalias(expr))) else {
+                return Ok(Err(format!("{expr} is no plain aggregate")));
+            };
+            match mergeable(function, input_schema)? {
+                Ok(mergeable) => calls.push((mergeable, filter)),
+                Err(reason) => return Ok(Err(reason)),
+            }
+        }
+        let keys = aggregate.schema.fields().len() - calls.len();
+
+        let states = calls.iter().enumerate().map(|(i, (m, filter))| {
+            call(combinator::state(&m.call), m.arguments.clone(), filter.clone()).alias(format!("s{i}"))
+        });
+        let fold = Aggregate::try_new(
+            Arc::new(tables_first(aggregate.input.as_ref().clone())?),
+            aggregate.group_expr.clone(),
+            states.collect(),
+        )?;
+        let named = (0..aggregate.schema.fields().len()).map(|i| {
+            let column = Expr::Column(Column::from(fold.schema.qualified_field(i)));
+            column.alias(if i < keys { format!("k{i}") } else { format!("s{}", i - keys) })
+        });
+        let named: Vec<Expr> = named.collect();
+        let fold = LogicalPlanBuilder::from(LogicalPlan::Aggregate(fold)).project(named)?.build()?;
+
+        let scan = |name: &str| -> Result<LogicalPlanBuilder> {
+            let source = (self.state)(self.cuts.len());
+            let table = Arc::new(Unbound::new(source, plain_schema(fold.schema())));
+            Ok(LogicalPlanBuilder::scan(TableReference::bare(name), provider_as_source(table), None)?)
+        };
+        let key_columns: Vec<Expr> = (0..keys).map(|i| col(format!("k{i}"))).collect();
+        let merged = |make: fn(&Arc<combinator::Call>) -> Arc<_>, prefix: &str| -> Vec<Expr> {
+            let one = |(i, (m, _)): (usize, &(crate::aggregate::Mergeable, _))| {
+                call(make(&m.call), vec![col(format!("s{i}"))], None).alias(format!("{prefix}{i}"))
+            };
+            calls.iter().enumerate().map(one).collect()
+        };
+
+        let merge = scan("states")?
+            .aggregate(key_columns.clone(), merged(combinator::merge_state, "m"))?
+            .project(
+                key_columns.iter().cloned().chain((0..calls.len()).map(|i| col(format!("m{i}")).alias(format!("s{i}")))),
+            )?
+            .build()?;
+
+        let finish = scan(&format!("state{}", self.cuts.len()))?
+            .aggregate(key_columns, merged(combinator::merge, "v"))?
+            .build()?;
+        let finish = renamed(finish, &aggregate.schema)?;
+        self.push(Kind::Aggregate { merge: Box::new(merge) }, fold, keys)?;
+        Ok(Ok(finish))
+    }
+
+    /// Cuts at row-by-row operators over one stream: the rows themselves are the state.
+    fn cut_append(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let schema = Arc::clone(plan.schema());
+        let columns: Vec<Expr> =
+            (0..schema.fields().len()).map(|i| Expr::Column(Column::from(schema.qualified_field(i)))).collect();
+        let (carried, place) = carry_place(plan)?;
+        let [partition, offset] = place;
+        let named = [partition.alias("k0"), offset.alias("k1")]
+            .into_iter()
+            .chain(columns.into_iter().enumerate().map(|(i, c)| c.alias(format!("v{i}"))));
+        let fold = LogicalPlanBuilder::from(carried).project(named)?.build()?;
+
+        let source = (self.state)(self.cuts.len());
+        let table = Arc::new(Unbound::new(source, plain_schema(fold.schema())));
+        let name = TableReference::bare(format!("state{}", self.cuts.len()));
+        let finish = LogicalPlanBuilder::scan(name, provider_as_source(table), None)?
+            .project((0..schema.fields().len()).map(|i| col(format!("v{i}"))))?
+            .build()?;
+        let finish = renamed(finish, &schema)?;
+        self.push(Kind::Append, fold, 2)?;
+        Ok(finish)
+    }
+
+    fn push(&mut self, kind: Kind, fold: LogicalPlan, keys: usize) -> Result<()> {
+        let schema = plain_schema(fold.schema());
+        let streams = sources(&fold)?
+            .into_iter()
+            .filter_map(|source| if let Source::Stream(name) = source { Some(name) } else { None })
+            .collect();
+        self.cuts.push(Cut { kind, fold, schema, keys, streams });
+        Ok(())
+    }
+}
+
+fn unalias(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unalias(&alias.expr),
+        other => other,
+    }
+}
+
+fn filter_of(expr: &Expr) -> Option<Box<Expr>> {
+    if let Expr::AggregateFunction(function) = expr { function.params.filter.clone() } else { None }
+}
+
+fn call(
+    function: Arc<datafusion::logical_expr::AggregateUDF>,
+    arguments: Vec<Expr>,
+    filter: Option<Box<Expr>>,
+) -> Expr {
+    Expr::AggregateFunction(AggregateFunction::new_udf(function, arguments, false, filter, vec![], None))
+}
+
+/// The columns of a plan without qualifiers and metadata.
+fn plain_schema(schema: &DFSchema) -> SchemaRef {
+    let field = |f: &Arc<Field>| Field::new(f.name(), f.data_type().clone(), f.is_nullable());
+    Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
+}
+
+/// `plan` with the column names and qualifiers of `schema`, by position.
+fn renamed(plan: LogicalPlan, schema: &DFSchema) -> Result<LogicalPlan> {
+    let names = (0..schema.fields().len()).map(|i| {
+        let (qualifier, field) = schema.qualified_field(i);
+        let column = Expr::Column(Column::from(plan.schema().qualified_field(i)));
+        column.alias_qualified(qualifier.cloned(), field.name())
+    });
+    let names = names.collect();
+    Ok(LogicalPlan::Projection(Projection::try_new(names, Arc::new(plan))?))
+}
+
+/// Whether each event of one stream gives at most one row, so that (partition, offset) is a key of the rows.
+fn row_by_row(plan: &LogicalPlan) -> Result<bool> {
+    Ok(match plan {
+        LogicalPlan::TableScan(scan) => matches!(source_of(scan), Some(Source::Stream(_))),
+        LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
+            !reads_outside(plan)? && plan.inputs().into_iter().map(row_by_row).all(|r| matches!(r, Ok(true)))
+        }
+        _ => false,
+    })
+}
+
+/// `plan`, which is row by row, with each event's partition and offset carried up beside its columns, and the
+/// expressions that name the two.
+fn carry_place(plan: LogicalPlan) -> Result<(LogicalPlan, [Expr; 2])> {
+    const NAMES: [&str; 2] = ["__partition", "__offset"];
+    match plan {
+        LogicalPlan::TableScan(scan) => {
+            let Some(Source::Stream(stream)) = source_of(&scan) else {
+                return Err(Error::Internal(format!("{} is no stream", scan.table_name)));
+            };
+            let columns = scan.source.schema();
+            let full = crate::stream::with_meta(&columns);
+            let mut projection =
+                scan.projection.clone().unwrap_or_else(|| (0..columns.fields().len()).collect());
+            for name in [PARTITION, OFFSET] {
+                let index = full.index_of(name)?;
+                if !projection.contains(&index) {
+                    projection.push(index);
+                }
+            }
+            let source = provider_as_source(Arc::new(Unbound::new(Source::Stream(stream), full)));
+            let place = [PARTITION, OFFSET]
+                .map(|name| Expr::Column(Column::new(Some(scan.table_name.clone()), name)));
+            let scan = TableScanBuilder::new(scan.table_name, source)
+                .with_projection(Some(projection))
+                .with_filters(scan.filters)
+                .with_fetch(scan.fetch)
+                .build()?;
+            Ok((LogicalPlan::TableScan(scan), place))
+        }
+        LogicalPlan::Projection(projection) => {
+            let (input, place) = carry_place(Arc::unwrap_or_clone(projection.input))?;
+            let mut exprs = projection.expr;
+            exprs.extend(place.into_iter().zip(NAMES).map(|(expr, name)| expr.alias(name)));
+            let projection = Projection::try_new(exprs, Arc::new(input))?;
+            Ok((LogicalPlan::Projection(projection), NAMES.map(|n| Expr::Column(Column::new_unqualified(n)))))
+        }
+        LogicalPlan::Filter(mut filter) => {
+            let (input, place) = carry_place(Arc::unwrap_or_clone(filter.input))?;
+            filter.input = Arc::new(input);
+            Ok((LogicalPlan::Filter(filter), place))
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let (input, place) = carry_place(Arc::unwrap_or_clone(alias.input))?;
+            let place = place.map(|expr| match expr {
+                Expr::Column(column) => Expr::Column(Column::new(Some(alias.alias.clone()), column.name)),
+                other => other,
+            });
+            let plan = LogicalPlanBuilder::from(input).alias(alias.alias)?.build()?;
+            Ok((plan, place))
+        }
+        other => Err(Error::Internal(format!("{} is not row by row", other.display()))),
+    }
+}
+
+/// `plan` with the static side of each join first: it is the build side, which the engine reads whole, while events
+/// stream past it.
+fn tables_first(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let swapped = plan.transform_up(|plan| {
+        let LogicalPlan::Join(join) = &plan else { return Ok(Transformed::no(plan)) };
+        if join.null_aware || shape(&join.left)? != Shape::PerEvent || shape(&join.right)? != Shape::Static {
+            return Ok(Transformed::no(plan));
+        }
+        let columns = (0..join.schema.fields().len())
+            .map(|i| Expr::Column(Column::from(join.schema.qualified_field(i))))
+            .collect();
+        let on = join.on.iter().map(|(left, right)| (right.clone(), left.clone())).collect();
+        let swapped = Join::try_new(
+            Arc::clone(&join.right),
+            Arc::clone(&join.left),
+            on,
+            join.filter.clone(),
+            join.join_type.swap(),
+            join.join_constraint,
+            join.null_equality,
+            join.null_aware,
+        )?;
+        let ordered = Projection::try_new(columns, Arc::new(LogicalPlan::Join(swapped)))?;
+        Ok(Transformed::yes(LogicalPlan::Projection(ordered)))
+    })?;
+    Ok(swapped.data)
+}

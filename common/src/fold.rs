@@ -1,0 +1,136 @@
+//! Running fold and merge: physical plans that are made once and run many times.
+//!
+//! ```text
+//! fold(A + B) = merge(fold(A), fold(B))        for any two sets of events A and B
+//! merge(a, b) = merge(b, a),  merge(a, merge(b, c)) = merge(merge(a, b), c),  merge(a, empty) = a
+//! ```
+//!
+//! A physical plan keeps what its operators cached in an earlier run (a hash join its build side, for one), so
+//! each run starts from a plan whose state was reset.
+
+use crate::cut::{Cut, Kind};
+use crate::engine;
+use crate::error::Result;
+use crate::scan::{Slot, SlotTable, Source, bind, columns_read};
+use crate::state::State;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::prelude::SessionContext;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A physical plan that can be run again and again.
+#[derive(Debug)]
+struct Runnable {
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+}
+
+impl Runnable {
+    async fn try_new(session: &SessionContext, plan: LogicalPlan) -> Result<Self> {
+        let state = engine::state(session);
+        let plan = state.create_physical_plan(&plan).await?;
+        Ok(Self { plan, context: state.task_ctx() })
+    }
+
+    async fn run(&self) -> Result<Vec<RecordBatch>> {
+        let plan = reset_plan_states(Arc::clone(&self.plan))?;
+        Ok(collect(plan, Arc::clone(&self.context)).await?)
+    }
+}
+
+/// Folds events of one cut's streams into states.
+#[derive(Debug)]
+pub struct Folder {
+    runnable: Runnable,
+    slots: BTreeMap<String, Arc<Slot>>,
+    schema: SchemaRef,
+    keys: usize,
+}
+
+impl Folder {
+    /// Plans the fold of a cut. `event_schema` gives each stream's event schema.
+    pub async fn try_new(
+        session: &SessionContext,
+        cut: &Cut,
+        event_schema: impl Fn(&str) -> Result<SchemaRef>,
+    ) -> Result<Self> {
+        let mut slots = BTreeMap::new();
+        let plan = bind(cut.fold_plan().clone(), |source| {
+            let Source::Stream(stream) = source else {
+                return Err(crate::Error::Internal(format!("a fold over {source:?}")));
+            };
+            let schema = event_schema(stream)?;
+            let slot = slots.entry(stream.clone()).or_insert_with(|| Slot::new(schema));
+            Ok(Arc::new(SlotTable(Arc::clone(slot))))
+        })?;
+        let runnable = Runnable::try_new(session, plan).await?;
+        Ok(Self { runnable, slots, schema: Arc::clone(cut.schema()), keys: cut.keys() })
+    }
+
+    /// The columns of a stream that the fold reads, by name.
+    pub fn columns(&self, stream: &str) -> Vec<String> {
+        let slot = self.slots.get(stream);
+        slot.map_or_else(Vec::new, |slot| columns_read(&self.runnable.plan, slot).into_iter().collect())
+    }
+
+    /// The state of these events of one stream. Batches need only the [columns](Folder::columns) that the fold reads.
+    pub async fn fold(&mut self, stream: &str, events: &[RecordBatch]) -> Result<State> {
+        if let Some(slot) = self.slots.get(stream) {
+            slot.fill(events.to_vec());
+        }
+        let rows = self.runnable.run().await;
+        self.slots.values().for_each(|slot| slot.fill(Vec::new()));
+        State::from_rows(&self.schema, self.keys, &rows?)
+    }
+}
+
+/// Merges states of one cut.
+#[derive(Debug)]
+pub struct Merger {
+    runnable: Option<(Runnable, Arc<Slot>)>,
+    schema: SchemaRef,
+    keys: usize,
+}
+
+impl Merger {
+    /// Plans the merge of a cut.
+    pub async fn try_new(session: &SessionContext, cut: &Cut) -> Result<Self> {
+        let runnable = match cut.kind() {
+            // States of an append-only cut share no key: their merge is their union.
+            Kind::Append => None,
+            Kind::Aggregate { merge, .. } => {
+                let slot = Slot::new(Arc::clone(cut.schema()));
+                let plan = bind(merge.as_ref().clone(), |_| Ok(Arc::new(SlotTable(Arc::clone(&slot)))))?;
+                Some((Runnable::try_new(session, plan).await?, slot))
+            }
+        };
+        Ok(Self { runnable, schema: Arc::clone(cut.schema()), keys: cut.keys() })
+    }
+
+    /// The merge of these states, in any order. Of none: the empty state.
+    pub async fn merge(&mut self, states: &[State]) -> Result<State> {
+        if let [one] = states {
+            return Ok(one.clone());
+        }
+        let rows: Vec<RecordBatch> =
+            states.iter().filter(|s| s.rows() > 0).map(|s| s.batch().clone()).collect();
+        if rows.is_empty() {
+            return Ok(State::empty(&self.schema, self.keys));
+        }
+        let rows = match &self.runnable {
+            None => rows,
+            Some((runnable, slot)) => {
+                slot.fill(rows);
+                let merged = runnable.run().await;
+                slot.fill(Vec::new());
+                merged?
+            }
+        };
+        State::from_rows(&self.schema, self.keys, &rows)
+    }
+}

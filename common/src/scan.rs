@@ -1,0 +1,260 @@
+//! Where plans meet data: scans that stand for events or states, and the slots that are put in their place.
+//!
+//! A view is planned once, over [`Unbound`] scans that know a schema and what they stand for, but hold nothing.
+//! Before a plan runs, [`bind`] puts a provider in the place of each. Fold and merge plans get [`Slot`]s, which
+//! are filled anew before each run, so that one physical plan runs many times.
+
+use crate::Digest;
+use crate::error::{Error, Result};
+use crate::stream::adapt;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::error::Result as EngineResult;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::logical_plan::TableScanBuilder;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, TableType};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, project_schema,
+};
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What an [`Unbound`] scan stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The events of a stream.
+    Stream(String),
+    /// The merged state of one cut of a view.
+    State {
+        /// The view's name.
+        view: String,
+        /// The view's fingerprint.
+        fingerprint: Digest,
+        /// Which cut of the view, from 0.
+        cut: usize,
+    },
+}
+
+/// A relation that has a schema and stands for a [`Source`], but must be bound before it can be read.
+#[derive(Debug)]
+pub struct Unbound {
+    source: Source,
+    schema: SchemaRef,
+}
+
+impl Unbound {
+    /// A relation of this schema that stands for `source`.
+    pub fn new(source: Source, schema: SchemaRef) -> Self {
+        Self { source, schema }
+    }
+}
+
+#[async_trait]
+impl TableProvider for Unbound {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        _: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        Err(Error::Internal(format!("{:?} was read before it was bound", self.source)).into())
+    }
+}
+
+/// What the scan stands for, if it is unbound.
+pub(crate) fn source_of(scan: &TableScan) -> Option<Source> {
+    let provider = source_as_provider(&scan.source).ok()?;
+    let unbound = (provider.as_ref() as &dyn Any).downcast_ref::<Unbound>()?;
+    Some(unbound.source.clone())
+}
+
+/// The sources that a plan reads, its subqueries included, each once, in the order of the plan.
+pub fn sources(plan: &LogicalPlan) -> Result<Vec<Source>> {
+    let mut found = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(source) = source_of(scan)
+            && !found.contains(&source)
+        {
+            found.push(source);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
+
+/// `plan` with a provider in the place of each unbound scan, its subqueries included.
+///
+/// The provider's schema must begin with the columns of the scan's: more may follow.
+///
+/// # Errors
+/// Those of `provide`.
+pub fn bind(
+    plan: LogicalPlan,
+    mut provide: impl FnMut(&Source) -> Result<Arc<dyn TableProvider>>,
+) -> Result<LogicalPlan> {
+    let bound = plan.transform_up_with_subqueries(|node| {
+        let LogicalPlan::TableScan(scan) = &node else { return Ok(Transformed::no(node)) };
+        let Some(source) = source_of(scan) else { return Ok(Transformed::no(node)) };
+        let columns = scan.source.schema().fields().len();
+        let projection = scan.projection.clone().unwrap_or_else(|| (0..columns).collect());
+        let table = TableScanBuilder::new(scan.table_name.clone(), provider_as_source(provide(&source)?))
+            .with_projection(Some(projection))
+            .with_filters(scan.filters.clone())
+            .with_fetch(scan.fetch)
+            .build()?;
+        Ok(Transformed::yes(LogicalPlan::TableScan(table)))
+    })?;
+    Ok(bound.data)
+}
+
+/// The columns that a physical plan reads from a slot, by name.
+pub(crate) fn columns_read(plan: &Arc<dyn ExecutionPlan>, slot: &Arc<Slot>) -> BTreeSet<String> {
+    let mut columns = BTreeSet::new();
+    if let Some(exec) = (plan.as_ref() as &dyn Any).downcast_ref::<SlotExec>()
+        && Arc::ptr_eq(&exec.slot, slot)
+    {
+        columns.extend(exec.schema.fields().iter().map(|f| f.name().clone()));
+    }
+    for child in plan.children() {
+        columns.extend(columns_read(child, slot));
+    }
+    columns
+}
+
+/// Where the input of a plan is put before each run. Empty when nothing was put there.
+///
+/// Batches may have more columns than the plan reads, in any order: they are matched by name.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    schema: SchemaRef,
+    batches: Mutex<Vec<RecordBatch>>,
+}
+
+impl Slot {
+    pub(crate) fn new(schema: SchemaRef) -> Arc<Self> {
+        Arc::new(Self { schema, batches: Mutex::new(Vec::new()) })
+    }
+
+    /// Replaces what the next run will read.
+    pub(crate) fn fill(&self, batches: Vec<RecordBatch>) {
+        *self.batches.lock().unwrap_or_else(PoisonError::into_inner) = batches;
+    }
+
+    fn read(&self) -> Vec<RecordBatch> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A relation over a [`Slot`].
+#[derive(Debug)]
+pub(crate) struct SlotTable(pub(crate) Arc<Slot>);
+
+#[async_trait]
+impl TableProvider for SlotTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.0.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let schema = project_schema(&self.0.schema, projection)?;
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Ok(Arc::new(SlotExec {
+            slot: Arc::clone(&self.0),
+            schema,
+            properties: Arc::new(properties),
+        }))
+    }
+}
+
+/// Reads what is in its slot at the moment when it is executed.
+#[derive(Debug)]
+struct SlotExec {
+    slot: Arc<Slot>,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+}
+
+impl DisplayAs for SlotExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.schema.fields().iter().map(|f| f.name().as_str()).collect();
+        write!(f, "SlotExec: columns=[{}]", names.join(", "))
+    }
+}
+
+impl ExecutionPlan for SlotExec {
+    fn name(&self) -> &str {
+        "SlotExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> EngineResult<TreeNodeRecursion>,
+    ) -> EngineResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, _: usize, _: Arc<TaskContext>) -> EngineResult<SendableRecordBatchStream> {
+        let batches =
+            self.slot.read().iter().map(|batch| adapt(batch, &self.schema)).collect::<Result<Vec<_>>>()?;
+        Ok(Box::pin(MemoryStream::try_new(batches, Arc::clone(&self.schema), None)?))
+    }
+}

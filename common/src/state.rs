@@ -1,0 +1,162 @@
+//! States: what a fold leaves of events, and what merges.
+//!
+//! A state is one record batch: the key columns `k0, k1, …`, then one column for each aggregate, sorted by the row
+//! encoding of the keys, each key once. The same events give the same rows in the same order, so that the
+//! [digest](State::digest) of a state names its content, whatever the layout of its buffers.
+
+use crate::Digest;
+use crate::error::{Error, Result};
+use arrow::array::{Array, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use arrow::row::{RowConverter, Rows, SortField};
+use std::io::Cursor;
+use std::sync::Arc;
+
+/// The version of the stored form of states. A state of another version is recomputed, never misread.
+pub const STATE_FORMAT: u32 = 1;
+
+/// A state in its canonical form: sorted by key, each key once.
+#[derive(Debug, Clone)]
+pub struct State {
+    keys: usize,
+    batch: RecordBatch,
+}
+
+impl State {
+    /// The state of no events.
+    pub fn empty(schema: &SchemaRef, keys: usize) -> Self {
+        Self { keys, batch: RecordBatch::new_empty(Arc::clone(schema)) }
+    }
+
+    /// Rows of a state in any order, each key once, brought into the canonical form. The first `keys` columns are
+    /// the key.
+    pub fn from_rows(schema: &SchemaRef, keys: usize, rows: &[RecordBatch]) -> Result<Self> {
+        let batch = concat_batches(schema, rows)?;
+        if keys == 0 || batch.num_rows() < 2 {
+            return Ok(Self { keys, batch });
+        }
+        let encoded = encode(&batch, keys)?;
+        let mut order: Vec<u32> = (0..u32::try_from(batch.num_rows()).map_err(too_large)?).collect();
+        if order.windows(2).all(|pair| encoded.row(pair[0] as usize) <= encoded.row(pair[1] as usize)) {
+            return Ok(Self { keys, batch });
+        }
+        order.sort_unstable_by(|&a, &b| encoded.row(a as usize).cmp(&encoded.row(b as usize)));
+        Ok(Self { keys, batch: take_record_batch(&batch, &UInt32Array::from(order))? })
+    }
+
+    /// The rows: key columns, then one column for each aggregate, in key order.
+    pub fn batch(&self) -> &RecordBatch {
+        &self.batch
+    }
+
+    /// How many of the columns are the key.
+    pub fn keys(&self) -> usize {
+        self.keys
+    }
+
+    /// How many keys the state has.
+    pub fn rows(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    /// The bytes that the state takes in memory, about.
+    pub fn memory(&self) -> usize {
+        self.batch.get_array_memory_size()
+    }
+
+    /// The digest of the state's content: its schema and its rows, in the row encoding.
+    pub fn digest(&self) -> Result<Digest> {
+        let schema: String = self
+            .batch
+            .schema_ref()
+            .fields()
+            .iter()
+            .map(|f| format!("{} {};", f.name(), f.data_type()))
+            .collect();
+        let header = format!("state {STATE_FORMAT} keys {} {schema}", self.keys);
+        if self.batch.num_rows() == 0 {
+            return Ok(Digest::of_parts([header.as_bytes()]));
+        }
+        let rows = encode(&self.batch, self.batch.num_columns())?;
+        let parts = std::iter::once(header.as_bytes()).chain(rows.iter().map(|row| row.data()));
+        Ok(Digest::of_parts(parts))
+    }
+
+    /// The state as bytes: its digest, then an Arrow IPC stream whose schema metadata names the format.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let metadata = [
+            ("twofold.state.format".to_string(), STATE_FORMAT.to_string()),
+            ("twofold.state.keys".to_string(), self.keys.to_string()),
+        ];
+        let schema = Schema::new_with_metadata(self.batch.schema_ref().fields().clone(), metadata.into());
+        let schema = Arc::new(schema);
+        let mut bytes = vec![0; 32];
+        let mut writer = StreamWriter::try_new(&mut bytes, &schema)?;
+        writer.write(&self.batch.clone().with_schema(schema)?)?;
+        writer.finish()?;
+        drop(writer);
+        let digest = Digest::of(&bytes[32..]);
+        bytes[..32].copy_from_slice(digest.as_bytes());
+        Ok(bytes)
+    }
+
+    /// A state from the bytes that [`State::to_bytes`] made; `origin` names them in errors.
+    ///
+    /// # Errors
+    /// `Corrupt` if the digest does not fit or the format is another one.
+    pub fn from_bytes(bytes: &[u8], schema: &SchemaRef, keys: usize, origin: &str) -> Result<Self> {
+        let (head, body) = bytes
+            .split_at_checked(32)
+            .ok_or_else(|| Error::corrupt(origin, format!("a state of {} bytes is cut short", bytes.len())))?;
+        if Digest::from_bytes(head) != Some(Digest::of(body)) {
+            return Err(Error::corrupt(origin, "the digest of the state does not fit its bytes"));
+        }
+        let reader = StreamReader::try_new(Cursor::new(body), None)?;
+        let found = reader.schema();
+        let format = found.metadata().get("twofold.state.format").map(String::as_str);
+        if format != Some(&STATE_FORMAT.to_string()) {
+            let found = format.unwrap_or("none");
+            let reason = format!("a state of format {found}, but this version reads format {STATE_FORMAT}");
+            return Err(Error::corrupt(origin, reason));
+        }
+        if found.fields() != schema.fields() {
+            return Err(Error::corrupt(origin, "the columns of the state are not those of the view"));
+        }
+        let batches = reader.collect::<Result<Vec<_>, _>>()?;
+        let batches: Vec<_> =
+            batches.into_iter().map(|b| b.with_schema(Arc::clone(schema))).collect::<Result<_, _>>()?;
+        Ok(Self { keys, batch: concat_batches(schema, &batches)? })
+    }
+
+    /// The state cut into `buckets` states by a hash of the key, for storing large states as several files.
+    pub fn buckets(&self, buckets: usize) -> Result<Vec<State>> {
+        if buckets <= 1 || self.keys == 0 {
+            return Ok(vec![self.clone()]);
+        }
+        let mut rows = vec![Vec::new(); buckets];
+        for (i, key) in encode(&self.batch, self.keys)?.iter().enumerate() {
+            let digest = Digest::of(key.data());
+            let hash = u64::from_le_bytes(digest.as_bytes()[..8].try_into().unwrap_or_default());
+            rows[(hash % buckets as u64) as usize].push(u32::try_from(i).map_err(too_large)?);
+        }
+        rows.into_iter()
+            .map(|rows| {
+                let batch = take_record_batch(&self.batch, &UInt32Array::from(rows))?;
+                Ok(State { keys: self.keys, batch })
+            })
+            .collect()
+    }
+}
+
+fn encode(batch: &RecordBatch, columns: usize) -> Result<Rows> {
+    let columns = &batch.columns()[..columns];
+    let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
+    Ok(RowConverter::new(fields)?.convert_columns(columns)?)
+}
+
+fn too_large(_: std::num::TryFromIntError) -> Error {
+    Error::Unavailable("a state of more than 4 billion keys".into())
+}

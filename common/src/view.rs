@@ -1,0 +1,209 @@
+//! A view: its query as fold, merge and finish, and its fingerprint.
+
+use crate::Digest;
+use crate::cut::{Cut, cut};
+use crate::distinct::rewrite_distinct;
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::scan::{Source, source_of, sources};
+use crate::state::STATE_FORMAT;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::optimizer::optimizer::Optimizer;
+use datafusion::optimizer::{OptimizerContext, OptimizerRule};
+use datafusion::prelude::SessionContext;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The version of what functions mean. Raised when a function of ours, or the engine, gives other states or values.
+const FUNCTIONS_VERSION: u32 = 1;
+
+/// A maintained query.
+#[derive(Debug, Clone)]
+pub struct View {
+    name: String,
+    sql: String,
+    fingerprint: Digest,
+    definition: LogicalPlan,
+    cuts: Vec<Cut>,
+    finish: LogicalPlan,
+    notes: Vec<String>,
+}
+
+impl View {
+    /// Derives fold, merge and finish from an analyzed plan over unbound streams.
+    ///
+    /// `table_digest` gives the digest of a table's content.
+    ///
+    /// # Errors
+    /// `Invalid` if the query cannot be the same in both layers; the error names the function and the alternative.
+    pub fn try_new(
+        session: &SessionContext,
+        name: &str,
+        sql: &str,
+        analyzed: LogicalPlan,
+        table_digest: impl Fn(&str) -> Option<Digest>,
+    ) -> Result<Self> {
+        refuse_volatile(name, &analyzed)?;
+        if sources(&analyzed)?.is_empty() {
+            return Err(Error::Invalid(format!(
+                "view {name} reads no stream, so there is nothing to maintain: make it CREATE VIEW {name}"
+            )));
+        }
+        let prepared = prepare(session, analyzed.clone())?;
+        let fingerprint = fingerprint(&analyzed, &prepared, table_digest)?;
+        let state = |cut| Source::State { view: name.to_string(), fingerprint, cut };
+        let plan = cut(prepared, state)?;
+        Ok(Self {
+            name: name.to_string(),
+            sql: sql.to_string(),
+            fingerprint,
+            definition: analyzed,
+            cuts: plan.cuts,
+            finish: plan.finish,
+            notes: plan.notes,
+        })
+    }
+
+    /// The view's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The view's query as SQL.
+    pub fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    /// The hash of all that the view's states mean. Same fingerprint, same meaning.
+    pub fn fingerprint(&self) -> Digest {
+        self.fingerprint
+    }
+
+    /// The view's cuts, each with its own state.
+    pub fn cuts(&self) -> &[Cut] {
+        &self.cuts
+    }
+
+    /// The analyzed plan of the query, over unbound scans of streams.
+    pub fn definition(&self) -> &LogicalPlan {
+        &self.definition
+    }
+
+    /// state → rows, over unbound scans of the cuts' states.
+    pub fn finish_plan(&self) -> &LogicalPlan {
+        &self.finish
+    }
+
+    /// The columns of the view's rows.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(self.finish.schema().inner())
+    }
+
+    /// What is worth knowing about the cuts: why one keeps every event, where an aggregate stands above it.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The streams that the view reads, each once, in order of name.
+    pub fn streams(&self) -> BTreeSet<String> {
+        self.cuts.iter().flat_map(|cut| cut.streams().iter().cloned()).collect()
+    }
+}
+
+/// Refuses functions whose value depends on when or how often they are called.
+fn refuse_volatile(view: &str, plan: &LogicalPlan) -> Result<()> {
+    let mut found: Option<String> = None;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                let volatile = match expr {
+                    Expr::ScalarFunction(f) if f.func.signature().volatility != Volatility::Immutable => {
+                        Some(f.func.name().to_string())
+                    }
+                    Expr::AggregateFunction(f) if f.func.signature().volatility != Volatility::Immutable => {
+                        Some(f.func.name().to_string())
+                    }
+                    Expr::ScalarVariable(_, names) => Some(names.join(".")),
+                    _ => None,
+                };
+                if volatile.is_some() {
+                    found = volatile;
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    let Some(function) = found else { return Ok(()) };
+    let instead = match function.as_str() {
+        "now" | "current_timestamp" | "current_date" | "current_time" | "today" => {
+            "use _ingest_time, the time at which the event was taken in, or compare with now() in the query that \
+             reads the view"
+        }
+        _ => "use a column of the event, or call it in the query that reads the view",
+    };
+    Err(Error::Invalid(format!(
+        "view {view} calls {function}, whose value would differ between the batch and the speed layer: {instead}"
+    )))
+}
+
+/// The rules that bring a plan into a form with small cuts: subqueries become joins, DISTINCT becomes GROUP BY,
+/// filters and projections move down to the streams. None of them depends on data, settings or time.
+const RULES: [&str; 9] = [
+    "rewrite_set_comparison",
+    "replace_distinct_aggregate",
+    "decorrelate_predicate_subquery",
+    "scalar_subquery_to_join",
+    "decorrelate_lateral_join",
+    "extract_equijoin_predicate",
+    "eliminate_cross_join",
+    "push_down_filter",
+    "optimize_projections",
+];
+
+fn prepare(session: &SessionContext, analyzed: LogicalPlan) -> Result<LogicalPlan> {
+    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> =
+        Optimizer::new().rules.into_iter().filter(|rule| RULES.contains(&rule.name())).collect();
+    debug_assert_eq!(rules.len(), RULES.len(), "the engine renamed a rule");
+    let options = engine::state(session).config_options().as_ref().clone();
+    let context = OptimizerContext::new_with_config_options(Arc::new(options)).with_max_passes(3);
+    let plan = Optimizer::with_rules(rules.clone()).optimize(analyzed, &context, |_, _| {})?;
+    let plan = rewrite_distinct(plan)?;
+    // Once more, so that each of the relations that the rewrite made reads only the columns that it needs.
+    Ok(Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})?)
+}
+
+fn fingerprint(
+    analyzed: &LogicalPlan,
+    prepared: &LogicalPlan,
+    table_digest: impl Fn(&str) -> Option<Digest>,
+) -> Result<Digest> {
+    let mut text = format!("state {STATE_FORMAT} functions {FUNCTIONS_VERSION}\n{}\n", analyzed.display_indent());
+    for field in analyzed.schema().fields() {
+        text += &format!("column {} {} {}\n", field.name(), field.data_type(), field.is_nullable());
+    }
+    // Of a stream only what the view reads, so that a new column elsewhere changes nothing.
+    let mut read: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    prepared.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let name = match source_of(scan) {
+                Some(Source::Stream(name)) => format!("stream {name}"),
+                _ => {
+                    let name = scan.table_name.table();
+                    let digest = table_digest(name).map(|d| d.to_string()).unwrap_or_default();
+                    format!("table {name} {digest}")
+                }
+            };
+            let fields = scan.projected_schema.fields().iter();
+            let columns = fields.map(|f| format!("{} {} {}", f.name(), f.data_type(), f.is_nullable()));
+            read.entry(name).or_default().extend(columns);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    for (relation, columns) in read {
+        text += &format!("{relation}: {}\n", columns.into_iter().collect::<Vec<_>>().join(", "));
+    }
+    Ok(Digest::of(text.as_bytes()))
+}
