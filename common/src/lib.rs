@@ -11,6 +11,7 @@
 //! ```
 
 mod aggregate;
+mod coverage;
 mod cut;
 mod digest;
 mod distinct;
@@ -20,10 +21,12 @@ mod fold;
 mod log;
 mod offset;
 pub mod scan;
+mod snapshot;
 mod state;
 pub mod stream;
 mod view;
 
+pub use coverage::{Coverage, Horizon, Offsets};
 pub use cut::{Cut, Kind as CutKind};
 pub use digest::Digest;
 pub use engine::session;
@@ -31,6 +34,10 @@ pub use error::{Error, Kind, Result};
 pub use fold::{Folder, Merger};
 pub use log::{Append, Log, LogBounds, LogChunk};
 pub use offset::{Offset, OffsetRange, Partition};
+pub use snapshot::{
+    Answer, IngestReceipt, PartitionRange, PartitionStatus, Pieces, Snapshot, SnapshotRequest, SpeedLayer, SpeedStatus,
+    SpeedView, SpeedViewStatus, StreamRequest, Tail, ViewRequest,
+};
 pub use state::{STATE_FORMAT, State};
 pub use stream::StreamDef;
 pub use view::View;

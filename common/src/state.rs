@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// The version of the stored form of states. A state of another version is recomputed, never misread.
 pub const STATE_FORMAT: u32 = 1;
 
+const FORMAT_KEY: &str = "twofold.state.format";
+const KEYS_KEY: &str = "twofold.state.keys";
+
 /// A state in its canonical form: sorted by key, each key once.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -88,8 +91,8 @@ impl State {
     /// The state as bytes: its digest, then an Arrow IPC stream whose schema metadata names the format.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let metadata = [
-            ("twofold.state.format".to_string(), STATE_FORMAT.to_string()),
-            ("twofold.state.keys".to_string(), self.keys.to_string()),
+            (FORMAT_KEY.to_string(), STATE_FORMAT.to_string()),
+            (KEYS_KEY.to_string(), self.keys.to_string()),
         ];
         let schema = Schema::new_with_metadata(self.batch.schema_ref().fields().clone(), metadata.into());
         let schema = Arc::new(schema);
@@ -107,7 +110,7 @@ impl State {
     ///
     /// # Errors
     /// `Corrupt` if the digest does not fit or the format is another one.
-    pub fn from_bytes(bytes: &[u8], schema: &SchemaRef, keys: usize, origin: &str) -> Result<Self> {
+    pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self> {
         let (head, body) = bytes
             .split_at_checked(32)
             .ok_or_else(|| Error::corrupt(origin, format!("a state of {} bytes is cut short", bytes.len())))?;
@@ -116,19 +119,18 @@ impl State {
         }
         let reader = StreamReader::try_new(Cursor::new(body), None)?;
         let found = reader.schema();
-        let format = found.metadata().get("twofold.state.format").map(String::as_str);
-        if format != Some(&STATE_FORMAT.to_string()) {
-            let found = format.unwrap_or("none");
-            let reason = format!("a state of format {found}, but this version reads format {STATE_FORMAT}");
+        let format = found.metadata().get(FORMAT_KEY).map_or("none", String::as_str);
+        if format != STATE_FORMAT.to_string() {
+            let reason = format!("a state of format {format}, but this version reads format {STATE_FORMAT}");
             return Err(Error::corrupt(origin, reason));
         }
-        if found.fields() != schema.fields() {
-            return Err(Error::corrupt(origin, "the columns of the state are not those of the view"));
-        }
-        let batches = reader.collect::<Result<Vec<_>, _>>()?;
-        let batches: Vec<_> =
-            batches.into_iter().map(|b| b.with_schema(Arc::clone(schema))).collect::<Result<_, _>>()?;
-        Ok(Self { keys, batch: concat_batches(schema, &batches)? })
+        let keys = found.metadata().get(KEYS_KEY).and_then(|keys| keys.parse().ok());
+        let keys = keys.filter(|&keys| keys <= found.fields().len());
+        let keys = keys.ok_or_else(|| Error::corrupt(origin, "a state that does not say what its key is"))?;
+        let schema = Arc::new(Schema::new(found.fields().clone()));
+        let batches = reader.map(|batch| batch?.with_schema(Arc::clone(&schema)));
+        let batches = batches.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { keys, batch: concat_batches(&schema, &batches)? })
     }
 
     /// The state cut into `buckets` states by a hash of the key, for storing large states as several files.

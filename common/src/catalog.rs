@@ -1,0 +1,292 @@
+//! The catalog: a project's streams, tables and views, planned and ready to be queried.
+//!
+//! The same name means two things. Where a view is *defined*, the name of a maintained view stands for its query,
+//! so that a view over views is one plan over streams. Where something is *queried*, it stands for its finish plan
+//! over states. Streams, tables and query-time views are the same in both.
+//!
+//! The columns that Twofold stores beside a stream's own are there for queries that name one of them, and only
+//! then, so that `SELECT *` gives the columns that were declared.
+
+use crate::ddl::ViewDef;
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::project::Project;
+use crate::scan::{Source, Unbound};
+use crate::stream::{META_COLUMNS, StreamDef};
+use crate::table::Table;
+use crate::view::View;
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
+use datafusion::datasource::{MemTable, ViewTable};
+use datafusion::execution::context::SQLOptions;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::resolve::resolve_table_references;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+/// A project's relations.
+pub struct Catalog {
+    streams: BTreeMap<String, StreamDef>,
+    tables: BTreeMap<String, Arc<Table>>,
+    views: BTreeMap<String, Arc<View>>,
+    query_views: BTreeMap<String, String>,
+    definitions: Sessions,
+    queries: Sessions,
+}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalog")
+            .field("streams", &self.streams.keys())
+            .field("tables", &self.tables.keys())
+            .field("views", &self.views.keys())
+            .field("query_views", &self.query_views.keys())
+            .finish()
+    }
+}
+
+/// Two sessions of the engine that differ in whether streams show the columns stored beside their own.
+struct Sessions {
+    plain: SessionContext,
+    meta: SessionContext,
+}
+
+impl Sessions {
+    fn new() -> Self {
+        Self { plain: engine::session(), meta: engine::session() }
+    }
+
+    fn both(&self) -> [&SessionContext; 2] {
+        [&self.plain, &self.meta]
+    }
+
+    fn of(&self, sql: &str) -> &SessionContext {
+        if names_meta_column(sql) { &self.meta } else { &self.plain }
+    }
+
+    fn register(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
+        for session in self.both() {
+            session.register_table(TableReference::bare(name), Arc::clone(&table))?;
+        }
+        Ok(())
+    }
+
+    fn register_stream(&self, stream: &StreamDef) -> Result<()> {
+        for (session, schema) in self.both().into_iter().zip([stream.schema.clone(), stream.event_schema()]) {
+            let table = Unbound::new(Source::Stream(stream.name.clone()), schema);
+            session.register_table(TableReference::bare(stream.name.as_str()), Arc::new(table))?;
+        }
+        Ok(())
+    }
+}
+
+fn names_meta_column(sql: &str) -> bool {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap_or_default();
+    tokens.iter().any(|token| matches!(token, Token::Word(word) if META_COLUMNS.contains(&word.value.as_str())))
+}
+
+impl Catalog {
+    /// Plans the views of a project.
+    ///
+    /// # Errors
+    /// `Invalid` for a view that cannot be planned or maintained, with the place of its statement.
+    pub async fn new(project: &Project) -> Result<Self> {
+        let mut catalog = Self {
+            streams: project.all_streams().map(|s| (s.name.clone(), s)).collect(),
+            tables: project.tables.clone(),
+            views: BTreeMap::new(),
+            query_views: BTreeMap::new(),
+            definitions: Sessions::new(),
+            queries: Sessions::new(),
+        };
+        for sessions in [&catalog.definitions, &catalog.queries] {
+            for stream in catalog.streams.values() {
+                sessions.register_stream(stream)?;
+            }
+            for (name, table) in &catalog.tables {
+                let schema = Arc::clone(&table.def.schema);
+                sessions.register(name, Arc::new(MemTable::try_new(schema, vec![table.batches.clone()])?))?;
+            }
+        }
+        for view in in_order(&project.views)? {
+            catalog.add_view(view).await.map_err(|e| match e {
+                Error::Internal(_) => e,
+                other => view.location.error(other.to_string()),
+            })?;
+        }
+        Ok(catalog)
+    }
+
+    async fn add_view(&mut self, def: &ViewDef) -> Result<()> {
+        let definition = plan_view(self.definitions.of(&def.sql), def).await?;
+        if def.materialized {
+            let session = self.definitions.of(&def.sql);
+            let state = engine::state(session);
+            let options = state.config_options();
+            let analyzed = state.analyzer().execute_and_check(definition.clone(), options, |_, _| {})?;
+            let digest = |name: &str| self.tables.get(name).map(|table| table.digest);
+            let view = View::try_new(session, &def.name, &def.sql, analyzed, digest)?;
+            self.queries.register(&def.name, view_table(view.finish_plan().clone(), &def.sql))?;
+            self.views.insert(def.name.clone(), Arc::new(view));
+        } else {
+            let query = plan_view(self.queries.of(&def.sql), def).await?;
+            self.queries.register(&def.name, view_table(query, &def.sql))?;
+            self.query_views.insert(def.name.clone(), def.sql.clone());
+        }
+        self.definitions.register(&def.name, view_table(definition, &def.sql))
+    }
+
+    /// The session in which plans of this catalog run.
+    pub fn session(&self) -> &SessionContext {
+        &self.queries.plain
+    }
+
+    /// All streams by name, those of rejected events included.
+    pub fn streams(&self) -> &BTreeMap<String, StreamDef> {
+        &self.streams
+    }
+
+    /// A stream.
+    ///
+    /// # Errors
+    /// `NotFound`, with the streams that there are.
+    pub fn stream(&self, name: &str) -> Result<&StreamDef> {
+        self.streams.get(name).ok_or_else(|| unknown("stream", name, self.streams.keys()))
+    }
+
+    /// The tables by name.
+    pub fn tables(&self) -> &BTreeMap<String, Arc<Table>> {
+        &self.tables
+    }
+
+    /// The maintained views by name.
+    pub fn views(&self) -> &BTreeMap<String, Arc<View>> {
+        &self.views
+    }
+
+    /// A maintained view.
+    ///
+    /// # Errors
+    /// `NotFound`, with the views that there are.
+    pub fn view(&self, name: &str) -> Result<&Arc<View>> {
+        self.views.get(name).ok_or_else(|| unknown("view", name, self.views.keys()))
+    }
+
+    /// The query-time views by name, with their SQL.
+    pub fn query_views(&self) -> &BTreeMap<String, String> {
+        &self.query_views
+    }
+
+    /// Plans one query, over unbound scans of streams and states.
+    ///
+    /// # Errors
+    /// `Invalid` if it is not one query that only reads, or names what is not there.
+    pub async fn plan(&self, sql: &str) -> Result<LogicalPlan> {
+        let session = self.queries.of(sql);
+        let state = engine::state(session);
+        let statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
+        let plan = state.statement_to_plan(statement).await?;
+        let read_only =
+            SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        read_only.verify_plan(&plan)?;
+        Ok(plan)
+    }
+
+    /// A scan of one relation, by its name as it is.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no view of that name.
+    pub async fn scan_view(&self, name: &str) -> Result<LogicalPlan> {
+        if !self.views.contains_key(name) && !self.query_views.contains_key(name) {
+            let names = self.views.keys().chain(self.query_views.keys());
+            return Err(unknown("view", name, names));
+        }
+        Ok(self.queries.plain.table(TableReference::bare(name)).await?.into_unoptimized_plan())
+    }
+}
+
+fn view_table(plan: LogicalPlan, sql: &str) -> Arc<dyn TableProvider> {
+    Arc::new(ViewTable::new(plan, Some(sql.to_string())))
+}
+
+async fn plan_view(session: &SessionContext, def: &ViewDef) -> Result<LogicalPlan> {
+    let plan = engine::state(session).statement_to_plan(statement(def)).await?;
+    let fields = plan.schema().fields();
+    if !def.columns.is_empty() && def.columns.len() != fields.len() {
+        return Err(Error::Invalid(format!(
+            "view {} names {} columns, but its query gives {}",
+            def.name,
+            def.columns.len(),
+            fields.len()
+        )));
+    }
+    let names: Vec<String> = match def.columns.as_slice() {
+        [] => fields.iter().map(|f| f.name().clone()).collect(),
+        names => names.to_vec(),
+    };
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = names.iter().find(|name| !seen.insert(name.as_str())) {
+        return Err(Error::Invalid(format!(
+            "view {} has two columns named {twice}: give one of them another name with AS",
+            def.name
+        )));
+    }
+    let columns = plan.schema().columns().into_iter().map(Expr::Column).zip(names);
+    let columns: Vec<Expr> = columns.map(|(column, name)| column.alias(name)).collect();
+    Ok(LogicalPlanBuilder::from(plan).project(columns)?.build()?)
+}
+
+fn statement(def: &ViewDef) -> Statement {
+    Statement::Statement(Box::new(SqlStatement::Query(Box::new(def.query.clone()))))
+}
+
+/// The views so that each comes after those that it reads.
+fn in_order(views: &[ViewDef]) -> Result<Vec<&ViewDef>> {
+    let by_name: BTreeMap<&str, &ViewDef> = views.iter().map(|v| (v.name.as_str(), v)).collect();
+    let mut ordered = Vec::new();
+    let mut done = BTreeSet::new();
+    for view in views {
+        visit(view, &by_name, &mut Vec::new(), &mut done, &mut ordered)?;
+    }
+    Ok(ordered)
+}
+
+fn visit<'a>(
+    view: &'a ViewDef,
+    by_name: &BTreeMap<&str, &'a ViewDef>,
+    path: &mut Vec<&'a str>,
+    done: &mut BTreeSet<&'a str>,
+    ordered: &mut Vec<&'a ViewDef>,
+) -> Result<()> {
+    if done.contains(view.name.as_str()) {
+        return Ok(());
+    }
+    if path.contains(&view.name.as_str()) {
+        path.push(&view.name);
+        let circle = path.join(" -> ");
+        return Err(view.location.error(format!("views read each other in a circle: {circle}")));
+    }
+    path.push(&view.name);
+    let (relations, _) = resolve_table_references(&statement(view), true)?;
+    for relation in relations {
+        if let Some(other) = by_name.get(relation.table()) {
+            visit(other, by_name, path, done, ordered)?;
+        }
+    }
+    path.pop();
+    done.insert(&view.name);
+    ordered.push(view);
+    Ok(())
+}
+
+fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> Error {
+    let known: Vec<&str> = known.map(String::as_str).collect();
+    let known = if known.is_empty() { "there are none".into() } else { format!("there are: {}", known.join(", ")) };
+    Error::NotFound(format!("there is no {what} {name}; {known}"))
+}

@@ -1,0 +1,325 @@
+//! What serving asks of the speed layer, and what it is answered.
+//!
+//! A request names the views and streams that one query reads, with the offsets from which on the archive does not
+//! cover them. The answer is taken at one moment: all its parts end at the same offsets.
+//!
+//! On the wire an answer is a sequence of frames: a length (4 bytes, little endian) and that many bytes. The first
+//! is JSON, and says what the others are; each of those is the bytes of a [`State`], or an Arrow IPC stream of
+//! events. States carry their own digest; the last frame is the digest of all before it.
+
+use crate::coverage::{Horizon, Offsets};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::offset::{OffsetRange, Partition};
+use crate::state::State;
+use arrow::array::RecordBatch;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::Cursor;
+
+/// What one query needs of the speed layer.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SnapshotRequest {
+    /// The views that it reads.
+    pub views: Vec<ViewRequest>,
+    /// The streams that it reads event by event.
+    pub streams: Vec<StreamRequest>,
+}
+
+/// The states of a view at or above a horizon.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ViewRequest {
+    /// The view's name.
+    pub view: String,
+    /// Its fingerprint, as the one who asks knows it.
+    pub fingerprint: Digest,
+    /// Where the batch view ends, for each partition of each of the view's streams.
+    pub from: Horizon,
+}
+
+/// The events of a stream at or above offsets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StreamRequest {
+    /// The stream.
+    pub stream: String,
+    /// Where the archive ends, for each partition.
+    pub from: Offsets,
+}
+
+/// What the speed layer answers.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// All that was asked for, at one moment.
+    Snapshot(Snapshot),
+    /// It has dropped part of what was asked for: there is a newer manifest. Take that and ask again.
+    Retired {
+        /// The view or stream.
+        relation: String,
+    },
+    /// The view is being built.
+    Building {
+        /// The view.
+        view: String,
+        /// Events folded so far.
+        done: u64,
+        /// Events to fold.
+        total: u64,
+    },
+    /// The speed layer runs with another definition of the view, or without it.
+    Unknown {
+        /// The view.
+        view: String,
+    },
+}
+
+/// States and events of one moment, in the order of the request.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// For each view of the request.
+    pub views: Vec<SpeedView>,
+    /// For each stream of the request.
+    pub streams: Vec<Tail>,
+}
+
+/// The offset ranges of the pieces that something is made of, for each partition of each stream, in offset order.
+pub type Pieces = BTreeMap<String, BTreeMap<Partition, Vec<OffsetRange>>>;
+
+/// The states of one view at or above the horizon that was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct SpeedView {
+    /// What the states cover.
+    pub pieces: Pieces,
+    /// States by cut: together they are the state of what the pieces cover.
+    pub states: Vec<(usize, State)>,
+}
+
+/// The events of one stream at or above the offsets that were asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Tail {
+    /// What the events cover.
+    pub ranges: BTreeMap<Partition, OffsetRange>,
+    /// The events, in offset order within each partition.
+    pub batches: Vec<RecordBatch>,
+}
+
+/// The speed layer as serving and batch see it, in this process or in another.
+#[async_trait]
+pub trait SpeedLayer: std::fmt::Debug + Send + Sync {
+    /// States and events of one moment. What was acknowledged before the call is in the answer, if the speed layer
+    /// gets to it within a short time; coverage tells.
+    async fn snapshot(&self, request: &SnapshotRequest) -> Result<Answer>;
+
+    /// Takes in events; `format` is a MIME type. Answers after they are durable.
+    async fn ingest(&self, stream: &str, format: &str, body: Bytes) -> Result<IngestReceipt>;
+
+    /// Seals what is open, and answers after it is archived, so that a batch run covers all that was acknowledged
+    /// before the call.
+    async fn seal(&self) -> Result<()>;
+
+    /// What the speed layer is doing.
+    async fn status(&self) -> Result<SpeedStatus>;
+}
+
+/// The answer to an append.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IngestReceipt {
+    /// How many events went in.
+    pub accepted: u64,
+    /// How many were rejected and kept as raw bytes.
+    pub rejected: u64,
+    /// Where the accepted ones sit.
+    pub offsets: Vec<PartitionRange>,
+    /// The first distinct reasons of rejection.
+    pub reasons: Vec<String>,
+}
+
+/// A range of offsets of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionRange {
+    /// The partition.
+    pub partition: Partition,
+    /// The range.
+    #[serde(flatten)]
+    pub range: OffsetRange,
+}
+
+/// What the speed layer is doing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SpeedStatus {
+    /// Its partitions.
+    pub partitions: Vec<PartitionStatus>,
+    /// Its views.
+    pub views: Vec<SpeedViewStatus>,
+    /// Epochs committed since it started.
+    pub epochs: u64,
+    /// The last error of its loop, if the last try failed.
+    pub error: Option<String>,
+}
+
+/// One partition of a stream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PartitionStatus {
+    /// The stream.
+    pub stream: String,
+    /// The partition.
+    pub partition: Partition,
+    /// The first offset that the log still holds.
+    pub log_start: u64,
+    /// One past the last durable event.
+    pub log_end: u64,
+    /// One past the last event that was folded.
+    pub folded: u64,
+    /// The exclusive end of what is archived.
+    pub archived: u64,
+    /// Segments that are sealed and not archived yet.
+    pub segments_waiting: u64,
+    /// How far event time has come, less the allowed delay: nanoseconds since the epoch, UTC.
+    pub watermark: Option<i64>,
+}
+
+/// One view in the speed layer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SpeedViewStatus {
+    /// The view's name.
+    pub view: String,
+    /// Its fingerprint.
+    pub fingerprint: Digest,
+    /// How many segments it holds states of.
+    pub segments: u64,
+    /// How many rows these states have.
+    pub rows: u64,
+    /// About how many bytes of memory they take.
+    pub bytes: u64,
+    /// Events folded, and to fold, while it is being built.
+    pub building: Option<(u64, u64)>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Header {
+    Snapshot { views: Vec<ViewHeader>, streams: Vec<TailHeader> },
+    Retired { relation: String },
+    Building { view: String, done: u64, total: u64 },
+    Unknown { view: String },
+}
+
+#[derive(Serialize, Deserialize)]
+struct ViewHeader {
+    pieces: Pieces,
+    cuts: Vec<usize>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TailHeader {
+    ranges: BTreeMap<Partition, OffsetRange>,
+    batches: usize,
+}
+
+impl Answer {
+    /// The answer as bytes for the wire.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut blobs = Vec::new();
+        let header = match self {
+            Answer::Snapshot(snapshot) => {
+                let views = snapshot.views.iter().map(|view| {
+                    for (_, state) in &view.states {
+                        blobs.push(state.to_bytes()?);
+                    }
+                    let cuts = view.states.iter().map(|(cut, _)| *cut).collect();
+                    Ok(ViewHeader { pieces: view.pieces.clone(), cuts })
+                });
+                let views = views.collect::<Result<_>>()?;
+                let streams = snapshot.streams.iter().map(|tail| {
+                    for batch in &tail.batches {
+                        blobs.push(ipc(batch)?);
+                    }
+                    Ok(TailHeader { ranges: tail.ranges.clone(), batches: tail.batches.len() })
+                });
+                Header::Snapshot { views, streams: streams.collect::<Result<_>>()? }
+            }
+            Answer::Retired { relation } => Header::Retired { relation: relation.clone() },
+            Answer::Building { view, done, total } => {
+                Header::Building { view: view.clone(), done: *done, total: *total }
+            }
+            Answer::Unknown { view } => Header::Unknown { view: view.clone() },
+        };
+        let header = serde_json::to_vec(&header).map_err(|e| Error::Internal(e.to_string()))?;
+        let mut bytes = Vec::with_capacity(header.len() + blobs.iter().map(|b| b.len() + 4).sum::<usize>() + 64);
+        for frame in std::iter::once(&header).chain(&blobs) {
+            put_frame(&mut bytes, frame)?;
+        }
+        let digest = Digest::of(&bytes);
+        put_frame(&mut bytes, digest.as_bytes())?;
+        Ok(bytes)
+    }
+
+    /// The answer that [`Answer::to_bytes`] wrote; `origin` names its sender in errors.
+    ///
+    /// # Errors
+    /// `Corrupt` if the bytes are not such an answer, whole.
+    pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self> {
+        let corrupt = |reason: &str| Error::corrupt(origin, format!("the answer of the speed layer {reason}"));
+        let mut frames = Vec::new();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (length, after) =
+                rest.split_first_chunk::<4>().ok_or_else(|| corrupt("is cut short"))?;
+            let length = u32::from_le_bytes(*length) as usize;
+            let (frame, after) = after.split_at_checked(length).ok_or_else(|| corrupt("is cut short"))?;
+            frames.push(frame);
+            rest = after;
+        }
+        let digest = frames.pop().ok_or_else(|| corrupt("is empty"))?;
+        let signed = bytes.len() - digest.len() - 4;
+        if Digest::from_bytes(digest) != Some(Digest::of(&bytes[..signed])) {
+            return Err(corrupt("does not fit its digest"));
+        }
+        let mut frames = frames.into_iter();
+        let header = frames.next().ok_or_else(|| corrupt("has no header"))?;
+        let header: Header =
+            serde_json::from_slice(header).map_err(|e| corrupt(&format!("has a header that is not one: {e}")))?;
+        let mut next = || frames.next().ok_or_else(|| corrupt("has too few frames"));
+        Ok(match header {
+            Header::Retired { relation } => Answer::Retired { relation },
+            Header::Building { view, done, total } => Answer::Building { view, done, total },
+            Header::Unknown { view } => Answer::Unknown { view },
+            Header::Snapshot { views, streams } => {
+                let views = views.into_iter().map(|view| {
+                    let states = view.cuts.into_iter().map(|cut| Ok((cut, State::from_bytes(next()?, origin)?)));
+                    Ok(SpeedView { states: states.collect::<Result<_>>()?, pieces: view.pieces })
+                });
+                let views = views.collect::<Result<_>>()?;
+                let streams = streams.into_iter().map(|tail| {
+                    let batches = (0..tail.batches).map(|_| from_ipc(next()?));
+                    let batches = batches.collect::<Result<Vec<_>>>()?;
+                    Ok(Tail { ranges: tail.ranges, batches: batches.into_iter().flatten().collect() })
+                });
+                Answer::Snapshot(Snapshot { views, streams: streams.collect::<Result<_>>()? })
+            }
+        })
+    }
+}
+
+fn put_frame(bytes: &mut Vec<u8>, frame: &[u8]) -> Result<()> {
+    let length = u32::try_from(frame.len())
+        .map_err(|_| Error::Unavailable("one state of more than 4 GiB cannot be sent".into()))?;
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(frame);
+    Ok(())
+}
+
+fn ipc(batch: &RecordBatch) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut writer = StreamWriter::try_new(&mut bytes, batch.schema_ref())?;
+    writer.write(batch)?;
+    writer.finish()?;
+    drop(writer);
+    Ok(bytes)
+}
+
+fn from_ipc(bytes: &[u8]) -> Result<Vec<RecordBatch>> {
+    Ok(StreamReader::try_new(Cursor::new(bytes), None)?.collect::<Result<_, _>>()?)
+}
