@@ -1,1 +1,9 @@
-//! See the crate description.
+//! Twofold's batch layer: the archiver, which brings sealed segments from the log into the archive, and the batch
+//! run, which folds the archive into batch views.
+
+mod archiver;
+mod run;
+mod segments;
+
+pub use archiver::Archiver;
+pub use run::{Batch, Options, Outcome, Progress, ViewReport};

@@ -74,6 +74,13 @@ pub enum Answer {
         /// The view.
         view: String,
     },
+    /// The view's query failed on an event, and does not go on.
+    Failed {
+        /// The view.
+        view: String,
+        /// What the engine said.
+        reason: String,
+    },
 }
 
 /// States and events of one moment, in the order of the request.
@@ -196,6 +203,8 @@ pub struct SpeedViewStatus {
     pub bytes: u64,
     /// Events folded, and to fold, while it is being built.
     pub building: Option<(u64, u64)>,
+    /// Why it does not go on, if its query failed on an event.
+    pub failed: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -204,6 +213,7 @@ enum Header {
     Retired { relation: String },
     Building { view: String, done: u64, total: u64 },
     Unknown { view: String },
+    Failed { view: String, reason: String },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -245,6 +255,9 @@ impl Answer {
                 Header::Building { view: view.clone(), done: *done, total: *total }
             }
             Answer::Unknown { view } => Header::Unknown { view: view.clone() },
+            Answer::Failed { view, reason } => {
+                Header::Failed { view: view.clone(), reason: reason.clone() }
+            }
         };
         let header = serde_json::to_vec(&header).map_err(|e| Error::Internal(e.to_string()))?;
         let mut bytes = Vec::with_capacity(header.len() + blobs.iter().map(|b| b.len() + 4).sum::<usize>() + 64);
@@ -286,6 +299,7 @@ impl Answer {
             Header::Retired { relation } => Answer::Retired { relation },
             Header::Building { view, done, total } => Answer::Building { view, done, total },
             Header::Unknown { view } => Answer::Unknown { view },
+            Header::Failed { view, reason } => Answer::Failed { view, reason },
             Header::Snapshot { views, streams } => {
                 let views = views.into_iter().map(|view| {
                     let states = view.cuts.into_iter().map(|cut| Ok((cut, State::from_bytes(next()?, origin)?)));

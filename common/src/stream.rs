@@ -4,10 +4,10 @@
 //! all see batches of that schema; users see the stream's columns, and the others where they name them.
 
 use crate::error::{Error, Result};
-use crate::offset::Partition;
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use crate::offset::{Offset, Partition};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use std::sync::Arc;
 
 /// The column with the number of the event's partition (`INT`).
@@ -110,4 +110,29 @@ pub fn adapt(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         .collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+}
+
+/// The events of `batch` below `end`; its events are in offset order.
+///
+/// # Errors
+/// `Corrupt` if the batch has no column of offsets.
+pub fn below(batch: &RecordBatch, end: Offset) -> Result<RecordBatch> {
+    Ok(batch.slice(0, position(batch, end)?))
+}
+
+/// The events of `batch` at or above `start`; its events are in offset order.
+///
+/// # Errors
+/// `Corrupt` if the batch has no column of offsets.
+pub fn at_or_above(batch: &RecordBatch, start: Offset) -> Result<RecordBatch> {
+    let first = position(batch, start)?;
+    Ok(batch.slice(first, batch.num_rows() - first))
+}
+
+/// How many events of a batch lie below `offset`.
+fn position(batch: &RecordBatch, offset: Offset) -> Result<usize> {
+    let column = batch.column_by_name(OFFSET).and_then(|c| c.as_primitive_opt::<Int64Type>());
+    let column = column.ok_or_else(|| Error::corrupt("stored events", "the column _offset is missing"))?;
+    let offset = i64::try_from(offset.0).unwrap_or(i64::MAX);
+    Ok(column.values().partition_point(|&o| o < offset))
 }

@@ -52,7 +52,7 @@ impl View {
             )));
         }
         let prepared = prepare(session, analyzed.clone())?;
-        let fingerprint = fingerprint(&analyzed, &prepared, table_digest)?;
+        let fingerprint = fingerprint(name, &analyzed, &prepared, table_digest)?;
         let state = |cut| Source::State { view: name.to_string(), fingerprint, cut };
         let plan = cut(prepared, state)?;
         Ok(Self {
@@ -176,11 +176,13 @@ fn prepare(session: &SessionContext, analyzed: LogicalPlan) -> Result<LogicalPla
 }
 
 fn fingerprint(
+    name: &str,
     analyzed: &LogicalPlan,
     prepared: &LogicalPlan,
     table_digest: impl Fn(&str) -> Option<Digest>,
 ) -> Result<Digest> {
-    let mut text = format!("state {STATE_FORMAT} functions {FUNCTIONS_VERSION}\n{}\n", analyzed.display_indent());
+    let mut text = format!("view {name} state {STATE_FORMAT} functions {FUNCTIONS_VERSION}\n");
+    text += &format!("{}\n", analyzed.display_indent());
     for field in analyzed.schema().fields() {
         text += &format!("column {} {} {}\n", field.name(), field.data_type(), field.is_nullable());
     }

@@ -1,1 +1,8 @@
+//! What crosses crates: the laws, parity of batch and speed, real processes, bad input.
+#![cfg(test)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, unreachable_pub)]
 
+mod events;
+mod laws;
+mod oracle;
+mod views;

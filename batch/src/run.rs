@@ -1,0 +1,336 @@
+//! The batch run: folds the archive into batch views, publishes them, and audits the speed layer.
+//!
+//! ```text
+//! incremental:  state[0, H') = merge(state[0, H), fold(segments in [H, H')))
+//! full:         state[0, H') = merge(fold(every segment in [0, H')))
+//! ```
+//!
+//! Both give the same state, bit for bit; a full run checks that they do. A batch view is published by one
+//! conditional put, so a killed run leaves nothing visible, and of two runs at once one wins.
+
+use crate::segments::{Folded, Job, fold_all};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use twofold_common::{
+    Archive, AuditMismatch, AuditSummary, BatchManifest, BatchViews, Catalog, Digest, Error, Horizon, Kind,
+    Merger, Offset, Result, State, StateFile, Versioned, View,
+};
+
+/// States of segments are merged once this many rows of them have gathered.
+const MERGE_ROWS: usize = 1 << 20;
+/// About how many rows of a state go into one file.
+const FILE_ROWS: usize = 1 << 20;
+
+/// Tells the time, in nanoseconds since the epoch, UTC.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// What batch runs need.
+#[derive(Clone)]
+pub struct Batch {
+    /// The project's relations.
+    pub catalog: Arc<Catalog>,
+    /// Where segments are read.
+    pub archive: Archive,
+    /// Where batch views are published.
+    pub batch_views: BatchViews,
+    /// The time that a batch view is said to be created at.
+    pub clock: Clock,
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").field("catalog", &self.catalog).finish_non_exhaustive()
+    }
+}
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Fold every segment again, and compare with the incremental result.
+    pub full: bool,
+    /// Only this view.
+    pub view: Option<String>,
+    /// How many segments to fold at once.
+    pub workers: usize,
+}
+
+/// How far the run of one view is.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    /// The view.
+    pub view: String,
+    /// Segments folded.
+    pub done: usize,
+    /// Segments to fold.
+    pub total: usize,
+    /// Events folded.
+    pub rows: u64,
+}
+
+/// How the run of one view ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// A batch view was published, as this version.
+    Published(u64),
+    /// The last batch view covers the whole archive.
+    UpToDate,
+    /// Another run published first.
+    Lost,
+}
+
+/// What the run of one view did.
+#[derive(Debug, Clone)]
+pub struct ViewReport {
+    /// The view.
+    pub view: String,
+    /// Its fingerprint.
+    pub fingerprint: Digest,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Segments folded.
+    pub segments: usize,
+    /// Events folded.
+    pub rows: u64,
+    /// Rows of the state, all cuts together.
+    pub state_rows: u64,
+    /// What the batch view covers.
+    pub horizon: Horizon,
+    /// The comparison with the speed layer, of the segments folded here.
+    pub audit: AuditSummary,
+    /// Of a full run: whether it gave the state that the last batch view has at its horizon. `None` if there was
+    /// none to compare with.
+    pub equals_incremental: Option<bool>,
+}
+
+impl ViewReport {
+    /// Whether batch and speed, and full and incremental, agree as far as they were compared.
+    pub fn agrees(&self) -> bool {
+        self.audit.unequal.is_empty() && self.equals_incremental != Some(false)
+    }
+}
+
+impl Batch {
+    /// Runs all maintained views of the project, or one.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown view; `Corrupt` if a segment or state is damaged; `Invalid` if a view's query
+    /// fails on an event.
+    pub async fn run(&self, options: &Options, progress: &(dyn Fn(Progress) + Sync)) -> Result<Vec<ViewReport>> {
+        let views = match &options.view {
+            Some(name) => vec![Arc::clone(self.catalog.view(name)?)],
+            None => self.catalog.views().values().cloned().collect(),
+        };
+        let mut reports = Vec::new();
+        for view in &views {
+            reports.push(self.run_view(view, options, progress).await?);
+        }
+        Ok(reports)
+    }
+
+    #[tracing::instrument(level = "info", skip_all, fields(view = view.name()))]
+    async fn run_view(
+        &self,
+        view: &Arc<View>,
+        options: &Options,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<ViewReport> {
+        let fingerprint = view.fingerprint();
+        let last = self.batch_views.latest(view.name(), &fingerprint.to_string()).await?;
+        let (horizon, jobs) = self.jobs(view).await?;
+        let before = last.as_ref().map(|m| m.body.horizon.clone()).unwrap_or_default();
+        let is_new = |job: &Job| job.segment.range.start >= offset_of(&before, job);
+        let (new, old): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(is_new);
+
+        let mut report = ViewReport {
+            view: view.name().to_string(),
+            fingerprint,
+            outcome: Outcome::UpToDate,
+            segments: 0,
+            rows: 0,
+            state_rows: 0,
+            horizon,
+            audit: AuditSummary::default(),
+            equals_incremental: None,
+        };
+        if let Some(last) = &last
+            && new.is_empty()
+            && !options.full
+        {
+            report.state_rows = last.body.cuts.iter().flatten().map(|file| file.rows).sum();
+            return Ok(report);
+        }
+
+        let jobs = if options.full { [old, new].concat() } else { new };
+        let mut below = Accumulator::plan(&self.catalog, view).await?;
+        let mut above = Accumulator::plan(&self.catalog, view).await?;
+        let total = jobs.len();
+        let mut folded = fold_all(&self.catalog, &self.archive, view, jobs, options.workers);
+        while let Some(segment) = folded.recv().await {
+            let segment = segment?;
+            audit(&segment, &mut report.audit);
+            report.segments += 1;
+            report.rows += segment.job.segment.rows;
+            let side = if is_new(&segment.job) { &mut above } else { &mut below };
+            for cut in segment.states {
+                side.add(cut.cut, cut.state).await?;
+            }
+            let (view, done, rows) = (report.view.clone(), report.segments, report.rows);
+            progress(Progress { view, done, total, rows });
+        }
+        if report.segments < total {
+            return Err(Error::Internal(format!("{} of {total} segments were folded", report.segments)));
+        }
+
+        let base = match &last {
+            Some(last) if options.full => {
+                let states = below.finish().await?;
+                let digests = states.iter().map(State::digest).collect::<Result<Vec<_>>>()?;
+                report.equals_incremental = Some(digests == last.body.state_digests);
+                states
+            }
+            Some(last) => self.states(view, last).await?,
+            None => Vec::new(),
+        };
+        for (cut, state) in base.into_iter().enumerate() {
+            above.add(cut, state).await?;
+        }
+        let states = above.finish().await?;
+        report.state_rows = states.iter().map(|state| state.rows() as u64).sum();
+        report.outcome = self.publish(view, last.as_ref(), &states, &report, options).await?;
+        if !report.agrees() {
+            tracing::error!(
+                segments = report.audit.unequal.len(),
+                full_differs = report.equals_incremental == Some(false),
+                "the batch run found a difference; batch wins"
+            );
+        }
+        Ok(report)
+    }
+
+    /// Where the archive of the view's streams ends, and their segments.
+    async fn jobs(&self, view: &View) -> Result<(Horizon, Vec<Job>)> {
+        let (mut horizon, mut jobs) = (Horizon::new(), Vec::new());
+        for stream in view.streams() {
+            let manifest = self.archive.manifest(&stream).await?;
+            let offsets = horizon.entry(stream.clone()).or_default();
+            for partition in self.catalog.stream(&stream)?.partitions() {
+                let end = manifest.as_ref().map_or(Offset(0), |m| m.body.end(partition));
+                offsets.insert(partition, end);
+            }
+            for (partition, segments) in manifest.into_iter().flat_map(|m| m.body.segments) {
+                let job = |segment| Job { stream: stream.clone(), partition, segment };
+                jobs.extend(segments.into_iter().map(job));
+            }
+        }
+        Ok((horizon, jobs))
+    }
+
+    /// The states of a batch view, by cut.
+    async fn states(&self, view: &View, manifest: &Versioned<BatchManifest>) -> Result<Vec<State>> {
+        let mut states = Vec::new();
+        for (cut, files) in view.cuts().iter().zip(&manifest.body.cuts) {
+            let mut rows = Vec::new();
+            for file in files {
+                rows.extend(self.batch_views.read_state(file).await?);
+            }
+            states.push(State::from_rows(cut.schema(), cut.keys(), &rows)?);
+        }
+        Ok(states)
+    }
+
+    async fn publish(
+        &self,
+        view: &View,
+        last: Option<&Versioned<BatchManifest>>,
+        states: &[State],
+        report: &ViewReport,
+        options: &Options,
+    ) -> Result<Outcome> {
+        let fingerprint = report.fingerprint.to_string();
+        let (mut cuts, mut state_digests) = (Vec::new(), Vec::new());
+        for (cut, state) in states.iter().enumerate() {
+            let mut files: Vec<StateFile> = Vec::new();
+            for (bucket, part) in state.buckets(state.rows().div_ceil(FILE_ROWS).max(1))?.iter().enumerate() {
+                let file =
+                    self.batch_views.write_state(view.name(), &fingerprint, cut, bucket, part.batch()).await?;
+                files.push(file);
+            }
+            cuts.push(files);
+            state_digests.push(state.digest()?);
+        }
+        let manifest = BatchManifest {
+            view: view.name().to_string(),
+            fingerprint,
+            horizon: report.horizon.clone(),
+            cuts,
+            state_digests,
+            created: (self.clock)(),
+            mode: if options.full { "full" } else { "incremental" }.to_string(),
+            audit: report.audit.clone(),
+        };
+        match self.batch_views.publish(last.map(|m| m.version), manifest).await {
+            Ok(published) => Ok(Outcome::Published(published.version)),
+            Err(e) if e.kind() == Kind::Conflict => Ok(Outcome::Lost),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+fn offset_of(horizon: &Horizon, job: &Job) -> Offset {
+    horizon.get(&job.stream).and_then(|p| p.get(&job.partition)).copied().unwrap_or_default()
+}
+
+/// Compares what batch and speed made of the same segment.
+fn audit(segment: &Folded, summary: &mut AuditSummary) {
+    for cut in &segment.states {
+        match cut.speed {
+            None => summary.segments_unaudited += 1,
+            Some(speed) if speed == cut.digest => summary.segments_equal += 1,
+            Some(speed) => summary.unequal.push(AuditMismatch {
+                stream: segment.job.stream.clone(),
+                partition: segment.job.partition,
+                range: segment.range(),
+                cut: cut.cut,
+                speed,
+                batch: cut.digest,
+            }),
+        }
+    }
+}
+
+/// Merges states of a view as they come.
+struct Accumulator {
+    mergers: Vec<Merger>,
+    pending: BTreeMap<usize, Vec<State>>,
+}
+
+impl Accumulator {
+    async fn plan(catalog: &Catalog, view: &View) -> Result<Self> {
+        let mut mergers = Vec::new();
+        for cut in view.cuts() {
+            mergers.push(Merger::try_new(catalog.session(), cut).await?);
+        }
+        Ok(Self { mergers, pending: BTreeMap::new() })
+    }
+
+    async fn add(&mut self, cut: usize, state: State) -> Result<()> {
+        let pending = self.pending.entry(cut).or_default();
+        pending.push(state);
+        // The first is what was merged before: merged again only when as much has gathered beside it.
+        let gathered: usize = pending.iter().skip(1).map(State::rows).sum();
+        if gathered >= MERGE_ROWS.max(pending[0].rows()) || pending.len() >= 1024 {
+            let merged = self.mergers[cut].merge(pending).await?;
+            *pending = vec![merged];
+        }
+        Ok(())
+    }
+
+    /// The merge of everything added, by cut.
+    async fn finish(mut self) -> Result<Vec<State>> {
+        let mut states = Vec::new();
+        for (cut, merger) in self.mergers.iter_mut().enumerate() {
+            states.push(merger.merge(self.pending.get(&cut).map_or(&[][..], Vec::as_slice)).await?);
+        }
+        Ok(states)
+    }
+}

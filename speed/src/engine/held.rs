@@ -1,0 +1,259 @@
+//! What the speed layer holds in memory: segments by partition, and by view the states of what it has folded.
+//!
+//! For each view and partition, with `from <= to`:
+//!
+//! ```text
+//! units = the parts of the segments in [from, to):  disjoint, without a gap, none straddling two segments
+//! state of [from, to) = merge of all runs of its units
+//! ```
+//!
+//! Everything here is values. A change is decided as a list of [`Write`]s, committed to the store, and only then
+//! [applied](Held::apply): memory is what the store would load.
+
+use super::store::{SegmentRecord, UnitId, Write};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use twofold_common::{
+    Answer, Digest, Offset, OffsetRange, Offsets, Partition, SealedSegment, SpeedView, State, View, ViewRequest,
+};
+
+/// A partition of a stream.
+pub(crate) type Place = (String, Partition);
+
+/// A sorted piece of the state of a unit.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    pub(crate) number: u64,
+    pub(crate) state: State,
+}
+
+/// What a view has folded of one segment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Unit {
+    pub(crate) end: Offset,
+    /// For each cut of the view.
+    pub(crate) runs: BTreeMap<usize, Vec<Run>>,
+}
+
+/// What a view has folded of one partition.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HeldPartition {
+    pub(crate) from: Offset,
+    pub(crate) to: Offset,
+    pub(crate) units: BTreeMap<Offset, Unit>,
+}
+
+/// A view and its states.
+#[derive(Debug)]
+pub(crate) struct HeldView {
+    pub(crate) view: Arc<View>,
+    pub(crate) partitions: BTreeMap<Place, HeldPartition>,
+    /// Why it does not go on.
+    pub(crate) failed: Option<String>,
+}
+
+/// The segments of one partition that are not yet trimmed.
+#[derive(Debug, Default)]
+pub(crate) struct HeldSegments {
+    pub(crate) segments: BTreeMap<Offset, SegmentRecord>,
+    /// Everything below has been part of an epoch.
+    pub(crate) folded: Offset,
+    /// The watermark at `folded`.
+    pub(crate) watermark: Option<i64>,
+}
+
+impl HeldSegments {
+    /// The segment that takes the next events, if one is open.
+    pub(crate) fn open(&self) -> Option<(Offset, &SegmentRecord)> {
+        self.segments.last_key_value().filter(|(_, r)| !r.sealed).map(|(start, r)| (*start, r))
+    }
+
+    /// The segment in which `offset` lies.
+    pub(crate) fn at(&self, offset: Offset) -> Option<(Offset, &SegmentRecord)> {
+        let (start, record) = self.segments.range(..=offset).next_back()?;
+        (offset < record.end).then_some((*start, record))
+    }
+}
+
+/// Everything that the speed layer holds.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) partitions: BTreeMap<Place, HeldSegments>,
+    pub(crate) views: BTreeMap<Digest, HeldView>,
+    /// Views whose states are stored, but which the project does not have (any more): for `gc`.
+    pub(crate) removed: BTreeMap<Digest, u64>,
+    pub(crate) epochs: u64,
+}
+
+impl Held {
+    /// Of these partitions and views, nothing yet.
+    pub(crate) fn new(places: impl IntoIterator<Item = Place>, views: impl IntoIterator<Item = Arc<View>>) -> Self {
+        let view = |view: Arc<View>| {
+            (view.fingerprint(), HeldView { view, partitions: BTreeMap::new(), failed: None })
+        };
+        Self {
+            partitions: places.into_iter().map(|place| (place, HeldSegments::default())).collect(),
+            views: views.into_iter().map(view).collect(),
+            ..Held::default()
+        }
+    }
+
+    /// Takes over what was committed.
+    pub(crate) fn apply(&mut self, writes: Vec<Write>) {
+        for write in writes {
+            match write {
+                Write::Segment { stream, partition, start, record } => {
+                    if let Some(held) = self.partitions.get_mut(&(stream, partition)) {
+                        held.folded = held.folded.max(record.end);
+                        held.watermark = held.watermark.max(record.watermark);
+                        held.segments.insert(start, record);
+                    }
+                }
+                Write::DropSegment { stream, partition, start } => {
+                    if let Some(held) = self.partitions.get_mut(&(stream, partition)) {
+                        held.segments.remove(&start);
+                    }
+                }
+                Write::Position { fingerprint, stream, partition, from, to } => {
+                    match self.views.get_mut(&fingerprint) {
+                        Some(view) => {
+                            let held = view.partitions.entry((stream, partition)).or_default();
+                            (held.from, held.to) = (from, to);
+                        }
+                        None => *self.removed.entry(fingerprint).or_default() += 1,
+                    }
+                }
+                Write::Unit { id, end } => {
+                    if let Some(partition) = self.partition_of(&id) {
+                        partition.units.entry(id.start).or_default().end = end;
+                    }
+                }
+                Write::DropUnit { id } => {
+                    if let Some(partition) = self.partition_of(&id) {
+                        partition.units.remove(&id.start);
+                    }
+                }
+                Write::Run { id, cut, number, state } => {
+                    if let Some(partition) = self.partition_of(&id) {
+                        let unit = partition.units.entry(id.start).or_default();
+                        unit.runs.entry(cut).or_default().push(Run { number, state });
+                    }
+                }
+                Write::DropRun { id, cut, number } => {
+                    if let Some(partition) = self.partition_of(&id)
+                        && let Some(unit) = partition.units.get_mut(&id.start)
+                    {
+                        unit.runs.entry(cut).or_default().retain(|run| run.number != number);
+                    }
+                }
+                Write::DropView { fingerprint } => {
+                    self.removed.remove(&fingerprint);
+                }
+            }
+        }
+    }
+
+    fn partition_of(&mut self, id: &UnitId) -> Option<&mut HeldPartition> {
+        let view = self.views.get_mut(&id.fingerprint)?;
+        Some(view.partitions.entry((id.stream.clone(), id.partition)).or_default())
+    }
+
+    /// The offset up to which a partition was folded.
+    pub(crate) fn folded(&self, place: &Place) -> Offset {
+        self.partitions.get(place).map_or(Offset(0), |held| held.folded)
+    }
+
+    /// Events folded, and to fold, if the view has not caught up with its partitions yet.
+    pub(crate) fn building(&self, view: &HeldView) -> Option<(u64, u64)> {
+        let (mut done, mut total) = (0, 0);
+        for (place, held) in &view.partitions {
+            done += held.to.0.saturating_sub(held.from.0);
+            total += self.folded(place).0.saturating_sub(held.from.0);
+        }
+        (done < total).then_some((done, total))
+    }
+
+    /// The states of a view at or above a horizon, or why not.
+    pub(crate) fn states(&self, request: &ViewRequest) -> Result<SpeedView, Answer> {
+        let name = request.view.clone();
+        let view = self.views.get(&request.fingerprint).ok_or(Answer::Unknown { view: name.clone() })?;
+        if let Some(reason) = &view.failed {
+            return Err(Answer::Failed { view: name, reason: reason.clone() });
+        }
+        if let Some((done, total)) = self.building(view) {
+            return Err(Answer::Building { view: name, done, total });
+        }
+        let mut states = SpeedView::default();
+        for ((stream, partition), held) in &view.partitions {
+            let asked = request.from.get(stream).and_then(|p| p.get(partition)).copied().unwrap_or_default();
+            if asked < held.from {
+                return Err(Answer::Retired { relation: name });
+            }
+            let pieces = states.pieces.entry(stream.clone()).or_default().entry(*partition).or_default();
+            for (start, unit) in held.units.iter().filter(|(_, unit)| unit.end > asked) {
+                pieces.push(OffsetRange::new(*start, unit.end));
+                for (cut, runs) in &unit.runs {
+                    states.states.extend(runs.iter().map(|run| (*cut, run.state.clone())));
+                }
+            }
+        }
+        Ok(states)
+    }
+
+    /// What lets go of the states of a view below a horizon.
+    pub(crate) fn retire(&self, fingerprint: Digest, place: &Place, horizon: Offset) -> Vec<Write> {
+        let Some(held) = self.views.get(&fingerprint).and_then(|v| v.partitions.get(place)) else {
+            return Vec::new();
+        };
+        if horizon <= held.from {
+            return Vec::new();
+        }
+        let (stream, partition) = place.clone();
+        let id = |start: &Offset| UnitId { fingerprint, stream: stream.clone(), partition, start: *start };
+        let below = held.units.iter().filter(|(_, unit)| unit.end <= horizon);
+        let mut writes: Vec<Write> = below.map(|(start, _)| Write::DropUnit { id: id(start) }).collect();
+        let to = held.to.max(horizon);
+        writes.push(Write::Position { fingerprint, stream: stream.clone(), partition, from: horizon, to });
+        writes
+    }
+
+    /// Up to where the log and the segments of a partition are needed by no view any more, given the archive's end.
+    pub(crate) fn covered(&self, place: &Place, archived: Offset) -> Offset {
+        let held = self.views.values().filter_map(|view| view.partitions.get(place));
+        held.map(|partition| partition.from).fold(archived, Offset::min)
+    }
+
+    /// What forgets the segments of a partition below an offset. The last one stays, because it says how far the
+    /// partition was folded.
+    pub(crate) fn forget_segments(&self, place: &Place, below: Offset) -> Vec<Write> {
+        let Some(held) = self.partitions.get(place) else { return Vec::new() };
+        let last = held.segments.last_key_value().map(|(start, _)| *start);
+        let gone = held.segments.iter().filter(|(start, r)| r.end <= below && Some(**start) != last);
+        gone.map(|(start, _)| Write::DropSegment {
+            stream: place.0.clone(),
+            partition: place.1,
+            start: *start,
+        })
+        .collect()
+    }
+
+    /// The sealed segments of a partition that end above `from`.
+    pub(crate) fn sealed(&self, place: &Place, from: Offset) -> Vec<SealedSegment> {
+        let Some(held) = self.partitions.get(place) else { return Vec::new() };
+        let sealed = held.segments.iter().filter(|(_, r)| r.sealed && r.end > from);
+        sealed
+            .map(|(start, record)| SealedSegment {
+                range: OffsetRange::new(*start, record.end),
+                rows: record.rows,
+                watermark: record.watermark,
+                states: record.states.clone(),
+            })
+            .collect()
+    }
+
+    /// The ends of a stream's partitions.
+    pub(crate) fn ends(&self, stream: &str) -> Offsets {
+        let of_stream = self.partitions.iter().filter(|((name, _), _)| name == stream);
+        of_stream.map(|((_, partition), held)| (*partition, held.folded)).collect()
+    }
+}

@@ -1,0 +1,188 @@
+//! The engine as [`SpeedLayer`]: what serving, batch and the command line ask of it.
+
+use super::{Engine, Ordering, PoisonError};
+use crate::decode::Format;
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::time::Duration;
+use tokio::time::timeout;
+use twofold_common::stream::below;
+use twofold_common::{
+    Answer, Error, IngestReceipt, Offsets, PartitionStatus, Result, Snapshot, SnapshotRequest, SpeedLayer,
+    SpeedStatus, SpeedViewStatus, StreamRequest, Tail,
+};
+
+/// How long a snapshot waits for what was acknowledged before it.
+const FRESH_WITHIN: Duration = Duration::from_secs(5);
+/// How long sealing waits for the archiver.
+const ARCHIVED_WITHIN: Duration = Duration::from_secs(120);
+/// Events read from the log at once.
+const TAIL_ROWS: usize = 65_536;
+
+#[async_trait]
+impl SpeedLayer for Engine {
+    async fn snapshot(&self, request: &SnapshotRequest) -> Result<Answer> {
+        self.wait_until_fresh(request).await?;
+        let mut snapshot = Snapshot::default();
+        let ends: Vec<Offsets> = {
+            let held = self.read();
+            for view in &request.views {
+                match held.states(view) {
+                    Ok(states) => snapshot.views.push(states),
+                    Err(answer) => return Ok(answer),
+                }
+            }
+            request.streams.iter().map(|s| held.ends(&s.stream)).collect()
+        };
+        for (stream, ends) in request.streams.iter().zip(ends) {
+            match self.tail(stream, &ends).await? {
+                Some(tail) => snapshot.streams.push(tail),
+                None => return Ok(Answer::Retired { relation: stream.stream.clone() }),
+            }
+        }
+        Ok(Answer::Snapshot(snapshot))
+    }
+
+    async fn ingest(&self, stream: &str, format: &str, body: Bytes) -> Result<IngestReceipt> {
+        let format = Format::from_mime(format).ok_or_else(|| {
+            Error::Invalid(format!(
+                "events of type {format} are not understood: send application/x-ndjson, text/csv or \
+                 application/vnd.apache.parquet"
+            ))
+        })?;
+        self.ingest.ingest_bytes(stream, format, body).await
+    }
+
+    async fn seal(&self) -> Result<()> {
+        let ends: Vec<(String, Offsets)> = {
+            let mut ends = Vec::new();
+            for (name, stream) in self.catalog.streams() {
+                let mut offsets = Offsets::new();
+                for partition in stream.partitions() {
+                    offsets.insert(partition, self.log.bounds(name, partition).await?.end);
+                }
+                ends.push((name.clone(), offsets));
+            }
+            ends
+        };
+        self.seal_wanted.store(true, Ordering::SeqCst);
+        self.wake.notify_one();
+        let archived = async {
+            for (stream, offsets) in ends {
+                loop {
+                    let archived = self.archived(&stream).await?;
+                    let done = |(partition, end)| archived.get(partition).is_some_and(|(at, _)| at >= end);
+                    if offsets.iter().filter(|(_, end)| end.0 > 0).all(done) {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+            Ok(())
+        };
+        timeout(ARCHIVED_WITHIN, archived).await.map_err(|_| {
+            Error::Unavailable(format!(
+                "sealed segments were not archived within {} s: see the log of the speed layer",
+                ARCHIVED_WITHIN.as_secs()
+            ))
+        })?
+    }
+
+    async fn status(&self) -> Result<SpeedStatus> {
+        let mut partitions = Vec::new();
+        for (name, stream) in self.catalog.streams() {
+            let archived = self.archived(name).await?;
+            for partition in stream.partitions() {
+                let bounds = self.log.bounds(name, partition).await?;
+                let archived = archived.get(&partition).copied().unwrap_or_default().0;
+                let held = self.read();
+                let place = (name.clone(), partition);
+                partitions.push(PartitionStatus {
+                    stream: name.clone(),
+                    partition,
+                    log_start: bounds.start.0,
+                    log_end: bounds.end.0,
+                    folded: held.folded(&place).0,
+                    archived: archived.0,
+                    segments_waiting: held.sealed(&place, archived).len() as u64,
+                    watermark: held.partitions.get(&place).and_then(|p| p.watermark),
+                });
+            }
+        }
+        let held = self.read();
+        let views = held.views.values().map(|view| {
+            let units = || view.partitions.values().flat_map(|p| p.units.values());
+            let states = || units().flat_map(|u| u.runs.values().flatten());
+            SpeedViewStatus {
+                view: view.view.name().to_string(),
+                fingerprint: view.view.fingerprint(),
+                segments: units().count() as u64,
+                rows: states().map(|run| run.state.rows() as u64).sum(),
+                bytes: states().map(|run| run.state.memory() as u64).sum(),
+                building: held.building(view),
+                failed: view.failed.clone(),
+            }
+        });
+        Ok(SpeedStatus {
+            partitions,
+            views: views.collect(),
+            epochs: held.epochs,
+            error: self.error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        })
+    }
+}
+
+impl Engine {
+    /// Waits until everything that is in the log now is folded, if the loop runs.
+    async fn wait_until_fresh(&self, request: &SnapshotRequest) -> Result<()> {
+        if !self.running.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let of_views = request.views.iter().flat_map(|v| v.from.keys());
+        let of_streams = request.streams.iter().map(|s| &s.stream);
+        let mut ends = Vec::new();
+        for stream in of_views.chain(of_streams) {
+            for partition in self.catalog.stream(stream)?.partitions() {
+                ends.push(((stream.clone(), partition), self.log.bounds(stream, partition).await?.end));
+            }
+        }
+        let mut progress = self.progress.subscribe();
+        let fresh = async {
+            while ends.iter().any(|(place, end)| self.read().folded(place) < *end) {
+                if progress.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        // Past the time the answer is what there is: its coverage says so.
+        let _ = timeout(FRESH_WITHIN, fresh).await;
+        Ok(())
+    }
+
+    /// The events of a stream from where the archive ends up to `ends`; `None` if the log has let go of some.
+    async fn tail(&self, request: &StreamRequest, ends: &Offsets) -> Result<Option<Tail>> {
+        let mut tail = Tail::default();
+        for (partition, end) in ends {
+            let from = request.from.get(partition).copied().unwrap_or_default();
+            if self.log.bounds(&request.stream, *partition).await?.start > from {
+                return Ok(None);
+            }
+            let mut at = from;
+            while at < *end {
+                let chunk = match self.log.read(&request.stream, *partition, at, TAIL_ROWS).await {
+                    Err(e) if e.kind() == twofold_common::Kind::NotFound => return Ok(None),
+                    other => other?,
+                };
+                if chunk.range.is_empty() {
+                    break;
+                }
+                for batch in &chunk.batches {
+                    tail.batches.push(below(batch, *end)?);
+                }
+                at = chunk.range.end;
+            }
+            tail.ranges.insert(*partition, twofold_common::OffsetRange::new(from, at.min(*end).max(from)));
+        }
+        Ok(Some(tail))
+    }
+}

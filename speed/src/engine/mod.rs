@@ -1,0 +1,643 @@
+//! The speed layer's engine: epochs, segments, states, and what lets go of them.
+//!
+//! One loop does, again and again: an *epoch* (fold what is in the log, commit states and offsets together), *seal*
+//! what is full, *build* views that lag behind, *retire* what batch views cover. Only the loop changes anything;
+//! queries read what was committed.
+//!
+//! ```text
+//! state in memory = state in the store        after each commit
+//! view's states   = fold of the events in [from, to)
+//! ```
+//!
+//! It does not wait for the archive: sealed segments are there for the archiver to take. After a crash, what was
+//! committed is loaded, and the rest of the log is folded again.
+
+mod held;
+mod layer;
+mod runner;
+mod store;
+mod watermark;
+
+use crate::ingest::{Clock, Ingest};
+use arrow::array::RecordBatch;
+use held::{Held, Place};
+use runner::Runner;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+use store::{SegmentRecord, StateStore, UnitId, Write};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use twofold_common::stream::{OFFSET, at_or_above, below};
+use twofold_common::{
+    Archive, BatchViews, Catalog, Digest, Error, Horizon, Kind, Log, Offset, OffsetRange, Offsets, Partition,
+    Result, SealedSegment, SealedSegments, state_key,
+};
+use watermark::WatermarkExpr;
+
+/// How often horizons are looked up and segments checked for their age.
+const MAINTENANCE: Duration = Duration::from_millis(500);
+/// How long the loop waits after an error before it tries again.
+const BACKOFF: Duration = Duration::from_millis(500);
+
+/// Where the engine keeps its states, and its bounds.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// The file of the state store.
+    pub state_path: PathBuf,
+    /// How many events of one partition an epoch takes at most.
+    pub epoch_rows: usize,
+    /// The least time between the starts of two epochs.
+    pub epoch_interval: Duration,
+    /// A segment is sealed when it has this many events…
+    pub segment_rows: u64,
+    /// …or when its first event was taken in this long ago.
+    pub segment_age: Duration,
+    /// How long states below the horizon of a new batch view are kept.
+    pub retire_grace: Duration,
+}
+
+/// The speed layer of one project.
+pub struct Engine {
+    config: EngineConfig,
+    catalog: Arc<Catalog>,
+    log: Arc<dyn Log>,
+    archive: Archive,
+    batch_views: BatchViews,
+    clock: Clock,
+    ingest: Ingest,
+    store: Arc<StateStore>,
+    held: RwLock<Held>,
+    worker: tokio::sync::Mutex<Worker>,
+    progress: watch::Sender<u64>,
+    sealing: watch::Sender<u64>,
+    seal_wanted: AtomicBool,
+    wake: Notify,
+    running: AtomicBool,
+    error: Mutex<Option<String>>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// What only the loop has.
+struct Worker {
+    runners: BTreeMap<Digest, Runner>,
+    watermarks: BTreeMap<String, WatermarkExpr>,
+    next_number: u64,
+    /// Horizons of the newest batch views, and when they were first seen.
+    horizons: BTreeMap<Digest, (Horizon, Instant)>,
+    maintained: Option<Instant>,
+}
+
+impl Engine {
+    /// Opens the state store and loads what it holds.
+    ///
+    /// # Errors
+    /// `Conflict` if another process has the store open; `Corrupt` if it is damaged, or is not of this log and
+    /// archive; `Invalid` if a view cannot be planned.
+    pub async fn open(
+        config: EngineConfig,
+        catalog: Arc<Catalog>,
+        log: Arc<dyn Log>,
+        archive: Archive,
+        batch_views: BatchViews,
+        clock: Clock,
+    ) -> Result<Arc<Self>> {
+        let store = Arc::new(StateStore::open(&config.state_path)?);
+        let contents = store.load()?;
+        let places = catalog.streams().values().flat_map(|s| s.partitions().map(|p| (s.name.clone(), p)));
+        let places: Vec<Place> = places.collect();
+        let mut held = Held::new(places.iter().cloned(), catalog.views().values().cloned());
+        let next_number = contents.next_number();
+        held.apply(contents.into_writes());
+
+        let declared = catalog.streams().iter().filter(|(name, _)| is_declared(&catalog, name));
+        let declared = declared.map(|(name, def)| (name.clone(), def.clone())).collect();
+        let ingest = Ingest::new(Arc::clone(&log), &declared, Arc::clone(&clock))?;
+
+        let (mut runners, mut watermarks) = (BTreeMap::new(), BTreeMap::new());
+        for view in catalog.views().values() {
+            runners.insert(view.fingerprint(), Runner::plan(&catalog, view).await?);
+        }
+        for stream in catalog.streams().values() {
+            if let Some(expr) = WatermarkExpr::plan(catalog.session(), stream)? {
+                watermarks.insert(stream.name.clone(), expr);
+            }
+        }
+        let worker =
+            Worker { runners, watermarks, next_number, horizons: BTreeMap::new(), maintained: None };
+        let engine = Arc::new(Self {
+            config,
+            catalog,
+            log,
+            archive,
+            batch_views,
+            clock,
+            ingest,
+            store,
+            held: RwLock::new(held),
+            worker: tokio::sync::Mutex::new(worker),
+            progress: watch::Sender::new(0),
+            sealing: watch::Sender::new(0),
+            seal_wanted: AtomicBool::new(false),
+            wake: Notify::new(),
+            running: AtomicBool::new(false),
+            error: Mutex::new(None),
+        });
+        engine.check_places(&places).await?;
+        engine.place_new_views().await?;
+        Ok(engine)
+    }
+
+    /// Checks that log, archive and states are of one history, and starts where they have come to.
+    async fn check_places(&self, places: &[Place]) -> Result<()> {
+        for place in places {
+            let (stream, partition) = place;
+            let bounds = self.log.bounds(stream, *partition).await?;
+            let archived = self.archived(stream).await?;
+            let (archived, watermark) = archived.get(partition).copied().unwrap_or_default();
+            let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+            let held = held.partitions.entry(place.clone()).or_default();
+            if held.segments.is_empty() {
+                held.folded = archived;
+                held.watermark = watermark;
+            }
+            let folded = held.folded;
+            let path = self.config.state_path.display().to_string();
+            if bounds.end < folded {
+                return Err(Error::corrupt(
+                    path,
+                    format!(
+                        "stream {stream}, partition {partition}: events up to offset {folded} were taken over, but \
+                         the log ends at {}: the log is not the one that the states and the archive were made from; \
+                         put the right log back",
+                        bounds.end
+                    ),
+                ));
+            }
+            if folded < archived {
+                return Err(Error::corrupt(
+                    path,
+                    format!(
+                        "stream {stream}, partition {partition}: states end at offset {folded}, but the archive at \
+                         {archived}: the states are older than the archive; delete the file, and it is built again \
+                         from archive and log"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives each view that the store does not know yet the place to start from: the horizon of its batch view, or
+    /// the beginning.
+    async fn place_new_views(&self) -> Result<()> {
+        let mut writes = Vec::new();
+        for view in self.catalog.views().values() {
+            let fingerprint = view.fingerprint();
+            let horizon = self.horizon(view.name(), fingerprint).await?;
+            let held = self.read();
+            for stream in view.streams() {
+                for (_, partition) in held.partitions.keys().filter(|(name, _)| *name == stream) {
+                    let place = (stream.clone(), *partition);
+                    if held.views.get(&fingerprint).is_some_and(|v| v.partitions.contains_key(&place)) {
+                        continue;
+                    }
+                    let from = horizon.get(&stream).and_then(|p| p.get(partition)).copied().unwrap_or_default();
+                    let (stream, partition) = place;
+                    writes.push(Write::Position { fingerprint, stream, partition, from, to: from });
+                }
+            }
+        }
+        self.commit(writes).await
+    }
+
+    /// Folds until told to stop; then what was begun is finished. Errors are kept for
+    /// [`status`](twofold_common::SpeedLayer::status), and tried again.
+    pub async fn run(&self, mut stop: watch::Receiver<bool>) {
+        self.running.store(true, Ordering::SeqCst);
+        let mut appended = self.log.appended();
+        while !*stop.borrow() {
+            let started = Instant::now();
+            appended.borrow_and_update();
+            let wait = match self.turn().await {
+                Ok(true) => Duration::ZERO,
+                Ok(false) => MAINTENANCE,
+                Err(e) => {
+                    tracing::error!(error = %e, "the speed layer cannot go on; it tries again");
+                    self.set_error(Some(e.to_string()));
+                    BACKOFF
+                }
+            };
+            if wait == Duration::ZERO {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            tokio::select! {
+                _ = stop.changed() => {}
+                _ = appended.changed() => sleep_until(started + self.config.epoch_interval).await,
+                () = self.wake.notified() => {}
+                () = sleep(wait) => {}
+            }
+        }
+        self.running.store(false, Ordering::SeqCst);
+    }
+
+    /// Folds all that is in the log, builds all views, and returns.
+    pub async fn catch_up(&self) -> Result<()> {
+        while self.turn().await? {}
+        Ok(())
+    }
+
+    /// Seals all open segments that have events, whatever their size and age.
+    pub async fn seal_all(&self) -> Result<()> {
+        let mut worker = self.worker.lock().await;
+        self.seal(&mut worker, true).await
+    }
+
+    /// What `gc` would drop: fingerprints of views that the project does not have, whose states are still stored.
+    pub fn removed_views(&self) -> Vec<Digest> {
+        self.read().removed.keys().copied().collect()
+    }
+
+    /// Drops the states of views that the project does not have.
+    pub async fn drop_removed_views(&self) -> Result<Vec<Digest>> {
+        let _worker = self.worker.lock().await;
+        let removed = self.removed_views();
+        self.commit(removed.iter().map(|&fingerprint| Write::DropView { fingerprint }).collect()).await?;
+        Ok(removed)
+    }
+
+    /// One round of the loop: whether there may be more to do at once.
+    async fn turn(&self) -> Result<bool> {
+        let mut worker = self.worker.lock().await;
+        let forced = self.seal_wanted.swap(false, Ordering::SeqCst);
+        let mut more = self.epoch(&mut worker).await?;
+        if forced {
+            while self.epoch(&mut worker).await? {}
+        }
+        let due = worker.maintained.is_none_or(|at| at.elapsed() >= MAINTENANCE);
+        if more || forced || due {
+            self.seal(&mut worker, forced).await?;
+        }
+        if due {
+            self.retire(&mut worker).await?;
+            worker.maintained = Some(Instant::now());
+        }
+        more |= self.build(&mut worker).await?;
+        self.set_error(None);
+        Ok(more)
+    }
+
+    /// Folds the next events of every partition into the views that have come so far, and commits states and offsets
+    /// in one transaction. Whether there were any.
+    #[tracing::instrument(level = "debug", skip_all)]
+    async fn epoch(&self, worker: &mut Worker) -> Result<bool> {
+        let places: Vec<Place> = self.read().partitions.keys().cloned().collect();
+        let mut writes = Vec::new();
+        for place in places {
+            writes.extend(self.epoch_of(worker, &place).await?);
+        }
+        if writes.is_empty() {
+            return Ok(false);
+        }
+        self.commit(writes).await?;
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        held.epochs += 1;
+        self.progress.send_replace(held.epochs);
+        Ok(true)
+    }
+
+    async fn epoch_of(&self, worker: &mut Worker, place: &Place) -> Result<Vec<Write>> {
+        let (stream, partition) = place;
+        let (folded, watermark, open) = {
+            let held = self.read();
+            let held = &held.partitions[place];
+            (held.folded, held.watermark, held.open().map(|(start, record)| (start, record.clone())))
+        };
+        let room = self.config.segment_rows.saturating_sub(open.as_ref().map_or(0, |(_, r)| r.rows)).max(1);
+        let max_rows = self.config.epoch_rows.min(usize::try_from(room).unwrap_or(usize::MAX));
+        let chunk = self.log.read(stream, *partition, folded, max_rows).await?;
+        if chunk.range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let events = &chunk.batches;
+        let (start, mut record) = open.unwrap_or_else(|| {
+            (folded, SegmentRecord { opened_at: (self.clock)(), ..SegmentRecord::default() })
+        });
+        record.end = chunk.range.end;
+        record.rows += rows(events);
+        let newest = match worker.watermarks.get(stream) {
+            Some(expr) => expr.of(events)?,
+            None => None,
+        };
+        record.watermark = watermark.max(record.watermark).max(newest);
+
+        let mut writes = Vec::new();
+        let readers: Vec<Digest> = {
+            let held = self.read();
+            let at_front = held.views.iter().filter(|(_, view)| {
+                view.failed.is_none() && view.partitions.get(place).is_some_and(|p| p.to == folded)
+            });
+            at_front.map(|(fingerprint, _)| *fingerprint).collect()
+        };
+        for fingerprint in readers {
+            writes.extend(self.fold(worker, fingerprint, place, start, chunk.range, events).await?);
+        }
+        writes.push(Write::Segment { stream: stream.clone(), partition: *partition, start, record });
+        Ok(writes)
+    }
+
+    /// Folds the events of a range into a view's state of the segment that begins at `start`. A view whose query
+    /// fails on them is marked and left behind; all else goes on.
+    async fn fold(
+        &self,
+        worker: &mut Worker,
+        fingerprint: Digest,
+        place: &Place,
+        start: Offset,
+        range: OffsetRange,
+        events: &[RecordBatch],
+    ) -> Result<Vec<Write>> {
+        let (stream, partition) = place.clone();
+        let id = UnitId { fingerprint, stream: stream.clone(), partition, start };
+        let (from, unit) = {
+            let held = self.read();
+            let Some(held) = held.views.get(&fingerprint).and_then(|v| v.partitions.get(place)) else {
+                return Ok(Vec::new());
+            };
+            (held.from, held.units.get(&start).cloned())
+        };
+        let Some(runner) = worker.runners.get_mut(&fingerprint) else { return Ok(Vec::new()) };
+        worker.next_number += 1;
+        match runner.fold(&id, unit.as_ref(), events, worker.next_number).await {
+            Ok(mut writes) => {
+                writes.push(Write::Unit { id, end: range.end });
+                writes.push(Write::Position { fingerprint, stream, partition, from, to: range.end });
+                Ok(writes)
+            }
+            Err(e) if e.kind() == Kind::Invalid => {
+                let reason = format!("stream {stream}, partition {partition}, offsets {range}: {e}");
+                tracing::error!(view = %fingerprint.short(), reason, "a view's query fails on events");
+                let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+                if let Some(view) = held.views.get_mut(&fingerprint) {
+                    view.failed = Some(reason);
+                }
+                Ok(Vec::new())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Seals the open segments that are full, old, or all.
+    async fn seal(&self, worker: &mut Worker, all: bool) -> Result<()> {
+        let now = (self.clock)();
+        let age = i64::try_from(self.config.segment_age.as_nanos()).unwrap_or(i64::MAX);
+        let due: Vec<(Place, Offset, SegmentRecord)> = {
+            let held = self.read();
+            let open = held.partitions.iter().filter_map(|(place, held)| Some((place, held.open()?)));
+            open.filter(|(_, (_, r))| {
+                all || r.rows >= self.config.segment_rows || now.saturating_sub(r.opened_at) >= age
+            })
+            .map(|(place, (start, record))| (place.clone(), start, record.clone()))
+            .collect()
+        };
+        for (place, start, record) in due {
+            self.seal_one(worker, place, start, record).await?;
+        }
+        Ok(())
+    }
+
+    async fn seal_one(
+        &self,
+        worker: &mut Worker,
+        place: Place,
+        start: Offset,
+        mut record: SegmentRecord,
+    ) -> Result<()> {
+        let (stream, partition) = place.clone();
+        let complete: Vec<(UnitId, held::Unit)> = {
+            let held = self.read();
+            let of_view = |(fingerprint, view): (&Digest, &held::HeldView)| {
+                let unit = view.partitions.get(&place)?.units.get(&start)?;
+                let id = UnitId { fingerprint: *fingerprint, stream: stream.clone(), partition, start };
+                (unit.end == record.end).then(|| (id, unit.clone()))
+            };
+            held.views.iter().filter_map(of_view).collect()
+        };
+        let mut writes = Vec::new();
+        for (id, unit) in complete {
+            let Some(runner) = worker.runners.get_mut(&id.fingerprint) else { continue };
+            worker.next_number += 1;
+            let (states, merged) = runner.whole(&id, &unit, worker.next_number).await?;
+            writes.extend(merged);
+            for (cut, state) in states {
+                record.states.insert(state_key(id.fingerprint, cut), state.digest()?);
+            }
+        }
+        record.sealed = true;
+        tracing::info!(stream, partition = partition.0, start = start.0, end = record.end.0, "segment sealed");
+        writes.push(Write::Segment { stream, partition, start, record });
+        self.commit(writes).await?;
+        self.sealing.send_modify(|n| *n += 1);
+        Ok(())
+    }
+
+    /// Folds one more piece of one view that lags behind its partitions. Whether there may be more.
+    async fn build(&self, worker: &mut Worker) -> Result<bool> {
+        let next = {
+            let held = self.read();
+            let lagging = held.views.iter().filter(|(_, view)| view.failed.is_none()).find_map(|(f, view)| {
+                let behind = view.partitions.iter().find(|(place, p)| p.to < held.folded(place))?;
+                Some((*f, behind.0.clone(), behind.1.to))
+            });
+            lagging
+        };
+        let Some((fingerprint, place, to)) = next else { return Ok(false) };
+        let (stream, partition) = (&place.0, place.1);
+        let local = {
+            let held = self.read();
+            held.partitions[&place].at(to).map(|(start, record)| (start, record.clone()))
+        };
+        let log_start = self.log.bounds(stream, partition).await?.start;
+        let (start, range, complete, events) = match local {
+            Some((start, record)) if log_start <= to => {
+                let chunk = self.log.read(stream, partition, to, self.config.epoch_rows).await?;
+                let end = chunk.range.end.min(record.end);
+                let events = chunk.batches.iter().map(|batch| below(batch, end)).collect::<Result<Vec<_>>>()?;
+                (start, OffsetRange::new(to, end), record.sealed && end == record.end, events)
+            }
+            _ => {
+                let columns = worker.runners.get(&fingerprint).map(|r| r.columns(stream)).unwrap_or_default();
+                let (range, events) = self.archived_events(stream, partition, to, columns).await?;
+                (range.start, OffsetRange::new(to, range.end), true, events)
+            }
+        };
+        let writes = self.fold(worker, fingerprint, &place, start, range, &events).await?;
+        self.commit(writes).await?;
+        if complete {
+            self.merge_unit(worker, fingerprint, &place, start).await?;
+        }
+        Ok(true)
+    }
+
+    /// Makes a finished unit one run for each cut.
+    async fn merge_unit(
+        &self,
+        worker: &mut Worker,
+        fingerprint: Digest,
+        place: &Place,
+        start: Offset,
+    ) -> Result<()> {
+        let unit = {
+            let held = self.read();
+            let partition = held.views.get(&fingerprint).and_then(|v| v.partitions.get(place));
+            partition.and_then(|p| p.units.get(&start)).cloned()
+        };
+        let (Some(unit), Some(runner)) = (unit, worker.runners.get_mut(&fingerprint)) else { return Ok(()) };
+        worker.next_number += 1;
+        let id = UnitId { fingerprint, stream: place.0.clone(), partition: place.1, start };
+        let (_, writes) = runner.whole(&id, &unit, worker.next_number).await?;
+        self.commit(writes).await
+    }
+
+    /// The archived segment in which `from` lies, and its events at or above `from`.
+    async fn archived_events(
+        &self,
+        stream: &str,
+        partition: Partition,
+        from: Offset,
+        mut columns: Vec<String>,
+    ) -> Result<(OffsetRange, Vec<RecordBatch>)> {
+        let manifest = self.archive.manifest(stream).await?;
+        let segments = manifest.as_ref().and_then(|m| m.body.segments.get(&partition));
+        let segment = segments.and_then(|all| all.iter().find(|s| s.range.contains(from))).ok_or_else(|| {
+            Error::corrupt(
+                format!("archive of stream {stream}, partition {partition}"),
+                format!("offset {from} is neither in the log nor in the archive"),
+            )
+        })?;
+        if !columns.iter().any(|c| c == OFFSET) {
+            columns.push(OFFSET.to_string());
+        }
+        let schema = self.catalog.stream(stream)?.event_schema();
+        let batches = self.archive.read_segment(segment, &schema, Some(&columns)).await?;
+        let batches = batches.iter().map(|batch| at_or_above(batch, from));
+        Ok((segment.range, batches.collect::<Result<_>>()?))
+    }
+
+    /// Lets go of states that batch views cover, and of log and segments that nobody needs.
+    async fn retire(&self, worker: &mut Worker) -> Result<()> {
+        for view in self.catalog.views().values() {
+            let fingerprint = view.fingerprint();
+            let horizon = self.horizon(view.name(), fingerprint).await?;
+            if horizon.is_empty() {
+                continue;
+            }
+            let seen = worker.horizons.entry(fingerprint).or_insert_with(|| (horizon.clone(), Instant::now()));
+            if seen.0 != horizon {
+                *seen = (horizon.clone(), Instant::now());
+            }
+            let grace_over = seen.1.elapsed() >= self.config.retire_grace;
+            let writes = {
+                let held = self.read();
+                let mut writes = Vec::new();
+                for (stream, offsets) in &horizon {
+                    for (partition, offset) in offsets {
+                        let place = (stream.clone(), *partition);
+                        let at = held.views.get(&fingerprint).and_then(|v| v.partitions.get(&place));
+                        // A view that has not come to the horizon yet need not fold what batch already has.
+                        if grace_over || at.is_some_and(|p| p.to < *offset) {
+                            writes.extend(held.retire(fingerprint, &place, *offset));
+                        }
+                    }
+                }
+                writes
+            };
+            self.commit(writes).await?;
+        }
+        self.trim().await
+    }
+
+    async fn trim(&self) -> Result<()> {
+        for stream in self.catalog.streams().keys() {
+            for (partition, (archived, _)) in self.archived(stream).await? {
+                let place = (stream.clone(), partition);
+                let (covered, writes) = {
+                    let held = self.read();
+                    let covered = held.covered(&place, archived);
+                    (covered, held.forget_segments(&place, covered))
+                };
+                if covered > self.log.bounds(stream, partition).await?.start {
+                    self.log.trim(stream, partition, covered).await?;
+                    tracing::info!(stream, partition = partition.0, below = covered.0, "log trimmed");
+                }
+                self.commit(writes).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the archive of each partition of a stream ends, and the watermark there.
+    async fn archived(&self, stream: &str) -> Result<BTreeMap<Partition, (Offset, Option<i64>)>> {
+        let Some(manifest) = self.archive.manifest(stream).await? else { return Ok(BTreeMap::new()) };
+        let last = |segments: &Vec<twofold_common::Segment>| {
+            segments.last().map_or((Offset(0), None), |s| (s.range.end, s.watermark))
+        };
+        Ok(manifest.body.segments.iter().map(|(partition, s)| (*partition, last(s))).collect())
+    }
+
+    async fn horizon(&self, view: &str, fingerprint: Digest) -> Result<Horizon> {
+        let manifest = self.batch_views.latest(view, &fingerprint.to_string()).await?;
+        Ok(manifest.map(|m| m.body.horizon).unwrap_or_default())
+    }
+
+    /// Makes `writes` durable, then visible.
+    async fn commit(&self, writes: Vec<Write>) -> Result<()> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let store = Arc::clone(&self.store);
+        let committed = tokio::task::spawn_blocking(move || store.commit(&writes).map(|()| writes)).await;
+        let writes = committed.map_err(|e| Error::Internal(format!("the state store's thread: {e}")))??;
+        self.held.write().unwrap_or_else(PoisonError::into_inner).apply(writes);
+        Ok(())
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Held> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_error(&self, error: Option<String>) {
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    fn ends(&self, stream: &str) -> Offsets {
+        self.read().ends(stream)
+    }
+}
+
+impl SealedSegments for Engine {
+    fn sealed(&self, stream: &str, partition: Partition, from: Offset) -> Vec<SealedSegment> {
+        self.read().sealed(&(stream.to_string(), partition), from)
+    }
+
+    fn sealing(&self) -> watch::Receiver<u64> {
+        self.sealing.subscribe()
+    }
+}
+
+/// Whether a stream was declared, and is not the stream of another's rejected events.
+fn is_declared(catalog: &Catalog, name: &str) -> bool {
+    !catalog.streams().values().any(|s| s.rejected().name == name)
+}
+
+fn rows(batches: &[RecordBatch]) -> u64 {
+    batches.iter().map(|batch| batch.num_rows() as u64).sum()
+}

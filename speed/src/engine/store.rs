@@ -1,0 +1,280 @@
+//! The state store: speed states and the offsets up to which they reach, in one redb file.
+//!
+//! | table       | key                                                     | value                             |
+//! | ----------- | ------------------------------------------------------- | --------------------------------- |
+//! | `meta`      | name                                                    | text: `format`                    |
+//! | `segments`  | stream, partition, first offset                         | [`SegmentRecord`] as JSON         |
+//! | `positions` | fingerprint, stream, partition                          | first and last offset of the view |
+//! | `units`     | fingerprint, stream, partition, first offset of segment | end of what is folded of it       |
+//! | `runs`      | …, first offset of segment, cut, number                 | bytes of a state                  |
+//!
+//! What one epoch changes is one transaction: states and offsets agree after any crash. Nothing here is the only
+//! copy of anything: all of it can be folded again from archive and log.
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use twofold_common::{Digest, Error, Offset, Partition, Result, State};
+
+/// The version of the file's layout.
+const FORMAT: &str = "1";
+
+type UnitKey = (&'static str, &'static str, u32, u64);
+type RunKey = (&'static str, &'static str, u32, u64, u32, u64);
+
+const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
+const SEGMENTS: TableDefinition<'_, (&str, u32, u64), &[u8]> = TableDefinition::new("segments");
+const POSITIONS: TableDefinition<'_, (&str, &str, u32), (u64, u64)> = TableDefinition::new("positions");
+const UNITS: TableDefinition<'_, UnitKey, u64> = TableDefinition::new("units");
+const RUNS: TableDefinition<'_, RunKey, &[u8]> = TableDefinition::new("runs");
+
+/// A segment as its owner keeps it until it is archived and covered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SegmentRecord {
+    pub(crate) end: Offset,
+    pub(crate) rows: u64,
+    /// The watermark of the partition at `end`.
+    pub(crate) watermark: Option<i64>,
+    /// When its first event was taken in.
+    pub(crate) opened_at: i64,
+    pub(crate) sealed: bool,
+    /// Digests of the states of the views that had folded all of it when it was sealed.
+    pub(crate) states: BTreeMap<String, Digest>,
+}
+
+/// A place in the state of a view: the part of one segment that it has folded.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct UnitId {
+    pub(crate) fingerprint: Digest,
+    pub(crate) stream: String,
+    pub(crate) partition: Partition,
+    pub(crate) start: Offset,
+}
+
+/// One change of the store.
+#[derive(Debug)]
+pub(crate) enum Write {
+    Segment { stream: String, partition: Partition, start: Offset, record: SegmentRecord },
+    DropSegment { stream: String, partition: Partition, start: Offset },
+    Position { fingerprint: Digest, stream: String, partition: Partition, from: Offset, to: Offset },
+    Unit { id: UnitId, end: Offset },
+    DropUnit { id: UnitId },
+    Run { id: UnitId, cut: usize, number: u64, state: State },
+    DropRun { id: UnitId, cut: usize, number: u64 },
+    /// All of a view.
+    DropView { fingerprint: Digest },
+}
+
+/// What the store holds.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    pub(crate) segments: Vec<(String, Partition, Offset, SegmentRecord)>,
+    pub(crate) positions: Vec<(Digest, String, Partition, Offset, Offset)>,
+    pub(crate) units: Vec<(UnitId, Offset)>,
+    pub(crate) runs: Vec<(UnitId, usize, u64, State)>,
+}
+
+impl Contents {
+    /// A number that no run has yet.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.runs.iter().map(|(_, _, number, _)| number + 1).max().unwrap_or(0)
+    }
+
+    /// What is stored, as the changes that lead to it.
+    pub(crate) fn into_writes(self) -> Vec<Write> {
+        let segments = self
+            .segments
+            .into_iter()
+            .map(|(stream, partition, start, record)| Write::Segment { stream, partition, start, record });
+        let positions = self.positions.into_iter().map(|(fingerprint, stream, partition, from, to)| {
+            Write::Position { fingerprint, stream, partition, from, to }
+        });
+        let units = self.units.into_iter().map(|(id, end)| Write::Unit { id, end });
+        let runs =
+            self.runs.into_iter().map(|(id, cut, number, state)| Write::Run { id, cut, number, state });
+        segments.chain(positions).chain(units).chain(runs).collect()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct StateStore {
+    db: Database,
+    path: PathBuf,
+}
+
+impl StateStore {
+    /// Opens or creates the store.
+    ///
+    /// # Errors
+    /// `Conflict` if another process has it open; `Corrupt` if it is damaged or of a newer format.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let store = Self {
+            db: Database::create(path).map_err(|e| open_error(path, e))?,
+            path: path.to_path_buf(),
+        };
+        store.check_format()?;
+        Ok(store)
+    }
+
+    fn check_format(&self) -> Result<()> {
+        let txn = self.db.begin_write().map_err(|e| self.error(e))?;
+        {
+            let mut meta = txn.open_table(META).map_err(|e| self.error(e))?;
+            let format = meta.get("format").map_err(|e| self.error(e))?.map(|f| f.value().to_string());
+            match format.as_deref() {
+                Some(FORMAT) => {}
+                Some(other) => {
+                    return Err(self.corrupt(format!(
+                        "written by another version of Twofold (format {other}, this one reads {FORMAT}): use that \
+                         version, or delete the file, and it is built again from archive and log"
+                    )));
+                }
+                None => {
+                    meta.insert("format", FORMAT).map_err(|e| self.error(e))?;
+                }
+            }
+            txn.open_table(SEGMENTS).map_err(|e| self.error(e))?;
+            txn.open_table(POSITIONS).map_err(|e| self.error(e))?;
+            txn.open_table(UNITS).map_err(|e| self.error(e))?;
+            txn.open_table(RUNS).map_err(|e| self.error(e))?;
+        }
+        txn.commit().map_err(|e| self.error(e))
+    }
+
+    /// Reads everything.
+    pub(crate) fn load(&self) -> Result<Contents> {
+        let txn = self.db.begin_read().map_err(|e| self.error(e))?;
+        let mut contents = Contents::default();
+        for entry in txn.open_table(SEGMENTS).map_err(|e| self.error(e))?.iter().map_err(|e| self.error(e))? {
+            let (key, value) = entry.map_err(|e| self.error(e))?;
+            let (stream, partition, start) = key.value();
+            let record = serde_json::from_slice(value.value())
+                .map_err(|e| self.corrupt(format!("segment {start} of {stream}, partition {partition}: {e}")))?;
+            contents.segments.push((stream.to_string(), Partition(partition), Offset(start), record));
+        }
+        for entry in txn.open_table(POSITIONS).map_err(|e| self.error(e))?.iter().map_err(|e| self.error(e))? {
+            let (key, value) = entry.map_err(|e| self.error(e))?;
+            let (fingerprint, stream, partition) = key.value();
+            let (from, to) = value.value();
+            contents.positions.push((
+                self.digest(fingerprint)?,
+                stream.to_string(),
+                Partition(partition),
+                Offset(from),
+                Offset(to),
+            ));
+        }
+        for entry in txn.open_table(UNITS).map_err(|e| self.error(e))?.iter().map_err(|e| self.error(e))? {
+            let (key, value) = entry.map_err(|e| self.error(e))?;
+            let (fingerprint, stream, partition, start) = key.value();
+            let id = self.unit(fingerprint, stream, partition, start)?;
+            contents.units.push((id, Offset(value.value())));
+        }
+        for entry in txn.open_table(RUNS).map_err(|e| self.error(e))?.iter().map_err(|e| self.error(e))? {
+            let (key, value) = entry.map_err(|e| self.error(e))?;
+            let (fingerprint, stream, partition, start, cut, number) = key.value();
+            let id = self.unit(fingerprint, stream, partition, start)?;
+            let origin = format!("{}: state of {stream}, partition {partition}, segment {start}", self.path.display());
+            let state = State::from_bytes(value.value(), &origin)?;
+            contents.runs.push((id, cut as usize, number, state));
+        }
+        Ok(contents)
+    }
+
+    /// Makes all of `writes` durable, or none.
+    pub(crate) fn commit(&self, writes: &[Write]) -> Result<()> {
+        let txn = self.db.begin_write().map_err(|e| self.error(e))?;
+        {
+            let mut segments = txn.open_table(SEGMENTS).map_err(|e| self.error(e))?;
+            let mut positions = txn.open_table(POSITIONS).map_err(|e| self.error(e))?;
+            let mut units = txn.open_table(UNITS).map_err(|e| self.error(e))?;
+            let mut runs = txn.open_table(RUNS).map_err(|e| self.error(e))?;
+            for write in writes {
+                match write {
+                    Write::Segment { stream, partition, start, record } => {
+                        let bytes = serde_json::to_vec(record).map_err(|e| Error::Internal(e.to_string()))?;
+                        let key = (stream.as_str(), partition.0, start.0);
+                        segments.insert(key, bytes.as_slice()).map_err(|e| self.error(e))?;
+                    }
+                    Write::DropSegment { stream, partition, start } => {
+                        let key = (stream.as_str(), partition.0, start.0);
+                        segments.remove(key).map_err(|e| self.error(e))?;
+                    }
+                    Write::Position { fingerprint, stream, partition, from, to } => {
+                        let key = (&*fingerprint.to_string(), stream.as_str(), partition.0);
+                        positions.insert(key, (from.0, to.0)).map_err(|e| self.error(e))?;
+                    }
+                    Write::Unit { id, end } => {
+                        let fingerprint = id.fingerprint.to_string();
+                        let key = (fingerprint.as_str(), id.stream.as_str(), id.partition.0, id.start.0);
+                        units.insert(key, end.0).map_err(|e| self.error(e))?;
+                    }
+                    Write::DropUnit { id } => {
+                        let fingerprint = id.fingerprint.to_string();
+                        let key = (fingerprint.as_str(), id.stream.as_str(), id.partition.0, id.start.0);
+                        units.remove(key).map_err(|e| self.error(e))?;
+                        let (f, s, p, o) = key;
+                        runs.retain_in((f, s, p, o, 0, 0)..=(f, s, p, o, u32::MAX, u64::MAX), |_, _| false)
+                            .map_err(|e| self.error(e))?;
+                    }
+                    Write::Run { id, cut, number, state } => {
+                        let fingerprint = id.fingerprint.to_string();
+                        let key = run_key(&fingerprint, id, *cut, *number);
+                        runs.insert(key, state.to_bytes()?.as_slice()).map_err(|e| self.error(e))?;
+                    }
+                    Write::DropRun { id, cut, number } => {
+                        let fingerprint = id.fingerprint.to_string();
+                        runs.remove(run_key(&fingerprint, id, *cut, *number)).map_err(|e| self.error(e))?;
+                    }
+                    Write::DropView { fingerprint } => {
+                        let fingerprint = fingerprint.to_string();
+                        positions.retain(|key, _| key.0 != fingerprint).map_err(|e| self.error(e))?;
+                        units.retain(|key, _| key.0 != fingerprint).map_err(|e| self.error(e))?;
+                        runs.retain(|key, _| key.0 != fingerprint).map_err(|e| self.error(e))?;
+                    }
+                }
+            }
+        }
+        txn.commit().map_err(|e| self.error(e))
+    }
+
+    fn unit(&self, fingerprint: &str, stream: &str, partition: u32, start: u64) -> Result<UnitId> {
+        Ok(UnitId {
+            fingerprint: self.digest(fingerprint)?,
+            stream: stream.to_string(),
+            partition: Partition(partition),
+            start: Offset(start),
+        })
+    }
+
+    fn digest(&self, hex: &str) -> Result<Digest> {
+        Digest::from_hex(hex).ok_or_else(|| self.corrupt(format!("{hex:?} is no fingerprint")))
+    }
+
+    fn corrupt(&self, reason: String) -> Error {
+        Error::corrupt(self.path.display().to_string(), reason)
+    }
+
+    fn error(&self, e: impl Into<redb::Error>) -> Error {
+        store_error(&self.path, e.into())
+    }
+}
+
+fn run_key<'a>(fingerprint: &'a str, id: &'a UnitId, cut: usize, number: u64) -> (&'a str, &'a str, u32, u64, u32, u64) {
+    (fingerprint, &id.stream, id.partition.0, id.start.0, u32::try_from(cut).unwrap_or(u32::MAX), number)
+}
+
+fn open_error(path: &Path, e: redb::DatabaseError) -> Error {
+    store_error(path, e.into())
+}
+
+fn store_error(path: &Path, e: redb::Error) -> Error {
+    match e {
+        redb::Error::DatabaseAlreadyOpen => {
+            Error::Conflict(format!("{} is open in another process: stop that one first", path.display()))
+        }
+        redb::Error::Io(source) => Error::io(path, source),
+        other => Error::corrupt(path.display().to_string(), other.to_string()),
+    }
+}

@@ -1,0 +1,164 @@
+//! The laws of the algebra, on every kind of view, each against one plain DataFusion query over all events.
+
+use crate::events::{cut, events, partitions};
+use crate::oracle::{answer, assert_same, finish, plain};
+use crate::views::{VIEWS, catalog};
+use arrow::array::RecordBatch;
+use proptest::prelude::*;
+use std::sync::Arc;
+use tempfile::TempDir;
+use twofold_common::{Catalog, CutKind, Folder, Merger, Project, State, View};
+
+struct World {
+    _dir: TempDir,
+    project: Project,
+    catalog: Arc<Catalog>,
+    runtime: tokio::runtime::Runtime,
+}
+
+fn world() -> World {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (dir, project, catalog) = runtime.block_on(catalog(&[]));
+    World { _dir: dir, project, catalog, runtime }
+}
+
+/// A view's plans, made once and run for every case.
+struct Plans {
+    folders: Vec<Folder>,
+    mergers: Vec<Merger>,
+}
+
+async fn plans(catalog: &Catalog, view: &View) -> Plans {
+    let (mut folders, mut mergers) = (Vec::new(), Vec::new());
+    for cut in view.cuts() {
+        let schema = |name: &str| Ok(catalog.stream(name)?.event_schema());
+        folders.push(Folder::try_new(catalog.session(), cut, schema).await.unwrap());
+        mergers.push(Merger::try_new(catalog.session(), cut).await.unwrap());
+    }
+    Plans { folders, mergers }
+}
+
+impl Plans {
+    /// For each cut, the states of pieces of the streams.
+    async fn fold(&mut self, view: &View, pieces: &[(&str, RecordBatch)]) -> Vec<Vec<State>> {
+        let mut states = vec![Vec::new(); self.folders.len()];
+        for (stream, piece) in pieces {
+            for (i, cut) in view.cuts().iter().enumerate() {
+                if cut.streams().iter().any(|s| s == stream) {
+                    states[i].push(self.folders[i].fold(stream, std::slice::from_ref(piece)).await.unwrap());
+                }
+            }
+        }
+        states
+    }
+
+    async fn merge(&mut self, states: &[Vec<State>]) -> Vec<State> {
+        let mut merged = Vec::new();
+        for (merger, states) in self.mergers.iter_mut().zip(states) {
+            merged.push(merger.merge(states).await.unwrap());
+        }
+        merged
+    }
+}
+
+fn config() -> ProptestConfig {
+    let cases = std::env::var("TWOFOLD_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
+    ProptestConfig { cases, ..ProptestConfig::default() }
+}
+
+fn shuffled<T: Clone>(items: &[T], keys: &[u32]) -> Vec<T> {
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    order.sort_by_key(|i| keys.get(i % keys.len().max(1)).map_or(*i as u32, |k| k.rotate_left(*i as u32)));
+    order.into_iter().map(|i| items[i].clone()).collect()
+}
+
+/// Folds random events cut into random pieces, merges in a random bracketing and order, and finishes.
+#[test]
+fn law_any_bracketing_and_identity() {
+    let world = world();
+    let (catalog, runtime) = (&world.catalog, &world.runtime);
+    let mut all: Vec<(Arc<View>, Plans)> = runtime.block_on(async {
+        let mut all = Vec::new();
+        for view in catalog.views().values() {
+            all.push((view.clone(), plans(catalog, view).await));
+        }
+        all
+    });
+    let all = std::cell::RefCell::new(&mut all);
+    let cuts = || proptest::collection::vec(0.0f64..1.0, 0..6);
+    proptest!(config(), |(clicks in events(50), orders in events(20), fine in cuts(), coarse in cuts(),
+                         order in proptest::collection::vec(any::<u32>(), 1..8), first in 0.0f64..1.0)| {
+        let streams = [("clicks", clicks), ("orders", orders)];
+        let streams = streams.map(|(name, events)| (name, partitions(&catalog.streams()[name], &events)));
+        let pieces = |at: &[f64]| -> Vec<(&str, RecordBatch)> {
+            let of = |(name, batches): &(&'static str, Vec<RecordBatch>)| {
+                batches.iter().flat_map(|b| cut(b, at)).map(|piece| (*name, piece)).collect::<Vec<_>>()
+            };
+            streams.iter().flat_map(of).collect()
+        };
+        runtime.block_on(async {
+            let oracle = plain(&world.project, &streams.clone().map(|(name, b)| (name, b))).await;
+            for (view, plans) in all.borrow_mut().iter_mut() {
+                let name = view.name();
+                // Fine pieces in any order, merged in two halves and then together.
+                let states = plans.fold(view, &shuffled(&pieces(&fine), &order)).await;
+                let halves: Vec<(Vec<State>, Vec<State>)> = states.iter().map(|states| {
+                    let (a, b) = states.split_at((first * states.len() as f64) as usize);
+                    (a.to_vec(), b.to_vec())
+                }).collect();
+                let left = plans.merge(&halves.iter().map(|h| h.0.clone()).collect::<Vec<_>>()).await;
+                let right = plans.merge(&halves.iter().map(|h| h.1.clone()).collect::<Vec<_>>()).await;
+                let both: Vec<Vec<State>> = right.into_iter().zip(left).map(|(r, l)| vec![r, l]).collect();
+                let merged = plans.merge(&both).await;
+                // Coarse pieces in order, merged at once.
+                let states = plans.fold(view, &pieces(&coarse)).await;
+                let at_once = plans.merge(&states).await;
+                for (cut, (a, b)) in merged.iter().zip(&at_once).enumerate() {
+                    assert_eq!(a.digest().unwrap(), b.digest().unwrap(), "state of cut {cut} of {name}");
+                    let bytes = a.to_bytes().unwrap();
+                    let read = State::from_bytes(&bytes, "a state").unwrap();
+                    assert_eq!(read.digest().unwrap(), a.digest().unwrap(), "stored state of {name}");
+                }
+                let expected = answer(&oracle, &format!("SELECT * FROM {name}")).await;
+                let merged: Vec<Vec<State>> = merged.into_iter().map(|s| vec![s]).collect();
+                assert_same(name, &finish(catalog, view, &merged).await, &expected);
+                // Finish merges by itself: states need not be merged before.
+                assert_same(name, &finish(catalog, view, &states).await, &expected);
+            }
+        });
+    });
+}
+
+/// Which views keep a row for each event is part of what they cost: it must not change unnoticed.
+#[test]
+fn append_only_cuts_are_those_that_need_to_be() {
+    let world = world();
+    for (name, query, append) in VIEWS {
+        let view = world.catalog.view(name).unwrap();
+        let found = view.cuts().iter().any(|cut| matches!(cut.kind(), CutKind::Append));
+        assert_eq!(found, *append, "{name}: {query}\n{}", view.finish_plan().display_indent());
+    }
+}
+
+/// A plan that runs again must not give what it gave before.
+#[test]
+fn two_epochs_through_one_plan_give_two_states() {
+    let world = world();
+    let clicks = &world.catalog.streams()["clicks"];
+    world.runtime.block_on(async {
+        for name in ["named", "table_first", "left_named", "known", "unknown"] {
+            let view = world.catalog.view(name).unwrap();
+            let mut plans = plans(&world.catalog, view).await;
+            let event = |k, n| crate::events::Event {
+                second: 1, k: Some(k), n: Some(n), x: None, ok: None, partition: 0, gap: 0,
+            };
+            let epochs = [vec![event("a", 5), event("c", 1)], vec![event("b", 7), event("d", 9)]];
+            let mut digests = Vec::new();
+            for epoch in &epochs {
+                let piece = [("clicks", partitions(clicks, epoch)[0].clone())];
+                digests.push(plans.fold(view, &piece).await[0][0].digest().unwrap());
+            }
+            assert_ne!(digests[0], digests[1], "{name}");
+        }
+    });
+}
