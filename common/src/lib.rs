@@ -11,33 +11,64 @@
 //! ```
 
 mod aggregate;
+mod archive;
+mod batch_view;
+mod catalog;
+mod config;
 mod coverage;
 mod cut;
+pub mod ddl;
 mod digest;
 mod distinct;
+mod durable;
 mod engine;
 mod error;
 mod fold;
+mod gc;
 mod log;
+mod manifest;
 mod offset;
+mod parquet_file;
+mod project;
 pub mod scan;
+mod segment;
 mod snapshot;
 mod state;
+mod store;
 pub mod stream;
+mod stream_manifest;
+mod suggest;
+mod table;
+mod template;
 mod view;
 
+pub use archive::{Archive, NewSegment};
+pub use batch_view::{AuditMismatch, AuditSummary, BatchManifest, BatchViews, StateFile};
+pub use catalog::Catalog;
+pub use config::{
+    ArchiveConfig, BatchConfig, CONFIG_FILE, Config, Schedule, ServeConfig, SpeedConfig, StoreLocation,
+};
 pub use coverage::{Coverage, Horizon, Offsets};
 pub use cut::{Cut, Kind as CutKind};
+pub use ddl::{Location, TableDecl, TableDef, TableFormat, ViewDef};
 pub use digest::Digest;
 pub use engine::session;
 pub use error::{Error, Kind, Result};
 pub use fold::{Folder, Merger};
+pub use gc::{Gc, Orphan};
 pub use log::{Append, Log, LogBounds, LogChunk};
+pub use manifest::{Manifests, Versioned};
 pub use offset::{Offset, OffsetRange, Partition};
+pub use project::Project;
+pub use segment::{SealedSegment, SealedSegments, state_key};
 pub use snapshot::{
-    Answer, IngestReceipt, PartitionRange, PartitionStatus, Pieces, Snapshot, SnapshotRequest, SpeedLayer, SpeedStatus,
-    SpeedView, SpeedViewStatus, StreamRequest, Tail, ViewRequest,
+    Answer, IngestReceipt, PartitionRange, PartitionStatus, Pieces, Snapshot, SnapshotRequest, SpeedLayer,
+    SpeedStatus, SpeedView, SpeedViewStatus, StreamRequest, Tail, ViewRequest,
 };
 pub use state::{STATE_FORMAT, State};
+pub use store::{Object, Store};
 pub use stream::StreamDef;
+pub use stream_manifest::{Evolution, Segment, StreamManifest, evolve};
+pub use table::Table;
+pub use template::template;
 pub use view::View;

@@ -1,0 +1,352 @@
+//! The configuration of a project: `twofold.toml`.
+//!
+//! Every key has a default, so an empty file is a whole configuration; a key that nobody knows is an error that
+//! names the nearest known one. Parsing takes text and gives values: only [`Config::load`] reads a file, and
+//! nothing here opens a store or a socket, so an address that parses may still be in use.
+//!
+//! Every error is one line: file, line, key, what was expected and what was found.
+
+mod duration;
+mod reader;
+mod schedule;
+
+pub use schedule::Schedule;
+
+use crate::error::{Error, Result};
+use reader::{Document, Section};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use url::Url;
+
+/// The name of the configuration file, whose presence makes a directory a project.
+pub const CONFIG_FILE: &str = "twofold.toml";
+
+const TOP: &[&str] = &["data", "store", "archive", "speed", "serve", "batch"];
+const ARCHIVE: &[&str] = &["segment_rows", "segment_age"];
+const SPEED: &[&str] = &["listen", "url", "epoch_rows", "epoch_interval", "retire_grace"];
+const SERVE: &[&str] = &["listen"];
+const BATCH: &[&str] = &["schedule"];
+
+/// What `twofold.toml` says, with the defaults where it says nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `data`: the directory of the log and the states. Default `data` in the project.
+    pub data: PathBuf,
+    /// `store`: where archive and batch views live. Default `store` in the data directory.
+    pub store: StoreLocation,
+    /// `[archive]`
+    pub archive: ArchiveConfig,
+    /// `[speed]`
+    pub speed: SpeedConfig,
+    /// `[serve]`
+    pub serve: ServeConfig,
+    /// `[batch]`
+    pub batch: BatchConfig,
+}
+
+/// Where archive and batch views live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreLocation {
+    /// A directory.
+    Path(PathBuf),
+    /// An object store, or a directory as `file:///…`.
+    Url(Url),
+}
+
+/// `[archive]`: when a segment is sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiveConfig {
+    /// `segment_rows`: after this many events, at least 1. Default 1,000,000.
+    pub segment_rows: u64,
+    /// `segment_age`: or this long after its first event. Default 10 minutes.
+    pub segment_age: Duration,
+}
+
+/// `[speed]`: the speed layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpeedConfig {
+    /// `listen`: where the speed layer answers other processes. Default 127.0.0.1:8661.
+    pub listen: SocketAddr,
+    /// `url`: where other processes find the speed layer (`http` or `https`, without a final `/`), if that is not
+    /// what `listen` says.
+    pub url: Option<String>,
+    /// `epoch_rows`: how many events an epoch holds at most, at least 1. Default 65,536.
+    pub epoch_rows: usize,
+    /// `epoch_interval`: how long to wait for more events before an epoch that is not full. Default 5 ms.
+    pub epoch_interval: Duration,
+    /// `retire_grace`: how long states stay after a batch view covers them; may be zero. Default 1 minute.
+    pub retire_grace: Duration,
+}
+
+/// `[serve]`: the serving layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServeConfig {
+    /// `listen`: where users ask. Default 127.0.0.1:8660.
+    pub listen: SocketAddr,
+}
+
+/// `[batch]`: the batch layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchConfig {
+    /// `schedule`: when `twofold up` runs a batch. Default every hour.
+    pub schedule: Schedule,
+}
+
+/// An empty `twofold.toml`: paths relative to the project directory.
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("data"),
+            store: StoreLocation::Path(PathBuf::from("data/store")),
+            archive: ArchiveConfig { segment_rows: 1_000_000, segment_age: Duration::from_secs(600) },
+            speed: SpeedConfig {
+                listen: SocketAddr::from(([127, 0, 0, 1], 8661)),
+                url: None,
+                epoch_rows: 65_536,
+                epoch_interval: Duration::from_millis(5),
+                retire_grace: Duration::from_secs(60),
+            },
+            serve: ServeConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8660)) },
+            batch: BatchConfig { schedule: Schedule::Every(Duration::from_secs(3600)) },
+        }
+    }
+}
+
+impl Config {
+    /// The configuration of the project in `dir`, its paths made absolute.
+    ///
+    /// # Errors
+    /// `NotFound` if `dir` holds no `twofold.toml`; `Invalid` if the file cannot be read as one.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let path = dir.join(CONFIG_FILE);
+        let bytes = std::fs::read(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => no_project(dir),
+            _ => Error::io(&path, e),
+        })?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Error::Invalid(format!("{}: is not UTF-8 text", path.display())))?;
+        Self::parse(&text, &path.display().to_string())?.resolve(dir)
+    }
+
+    /// The configuration that `text` says, its paths as they are written; errors call the text `file`.
+    ///
+    /// # Errors
+    /// `Invalid`, in one line.
+    pub fn parse(text: &str, file: &str) -> Result<Self> {
+        let default = Self::default();
+        let document = Document::parse(text, file)?;
+        let top = document
+            .top(TOP, &[("archive", ARCHIVE), ("speed", SPEED), ("serve", SERVE), ("batch", BATCH)])?;
+        let data = top.path("data")?.unwrap_or(default.data);
+        let store = store(&top)?.unwrap_or_else(|| StoreLocation::Path(data.join("store")));
+        let config = Self {
+            data,
+            store,
+            archive: archive(&top.section("archive", ARCHIVE)?, default.archive)?,
+            speed: speed(&top.section("speed", SPEED)?, default.speed)?,
+            serve: serve(&top.section("serve", SERVE)?, default.serve)?,
+            batch: batch(&top.section("batch", BATCH)?, default.batch)?,
+        };
+        config.check(file)?;
+        Ok(config)
+    }
+
+    fn check(&self, file: &str) -> Result<()> {
+        if self.speed.listen == self.serve.listen && self.speed.listen.port() != 0 {
+            return Err(Error::Invalid(format!(
+                "{file}: `listen` in [speed] and in [serve] are both {}; give each its own port",
+                self.speed.listen
+            )));
+        }
+        Ok(())
+    }
+
+    fn resolve(mut self, dir: &Path) -> Result<Self> {
+        self.data = absolute(dir, &self.data)?;
+        if let StoreLocation::Path(path) = &mut self.store {
+            *path = absolute(dir, path)?;
+        }
+        Ok(self)
+    }
+}
+
+impl std::fmt::Display for StoreLocation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StoreLocation::Path(path) => path.display().fmt(f),
+            StoreLocation::Url(url) => url.fmt(f),
+        }
+    }
+}
+
+/// `path` as seen from `dir`, made absolute without asking whether it exists.
+pub(crate) fn absolute(dir: &Path, path: &Path) -> Result<PathBuf> {
+    let joined = dir.join(path);
+    std::path::absolute(&joined).map_err(|e| Error::io(&joined, e))
+}
+
+fn no_project(dir: &Path) -> Error {
+    let dir = dir.display();
+    Error::NotFound(format!("no {CONFIG_FILE} in {dir}: run `twofold init {dir}`, or name a project with -p"))
+}
+
+fn store(top: &Section<'_>) -> Result<Option<StoreLocation>> {
+    top.text("store", "a directory or a URL, as \"file:///srv/store\"", |text| {
+        if text.contains("://") {
+            Url::parse(text).ok().map(StoreLocation::Url)
+        } else {
+            (!text.is_empty()).then(|| StoreLocation::Path(PathBuf::from(text)))
+        }
+    })
+}
+
+fn archive(section: &Section<'_>, default: ArchiveConfig) -> Result<ArchiveConfig> {
+    Ok(ArchiveConfig {
+        segment_rows: section.count("segment_rows")?.unwrap_or(default.segment_rows),
+        segment_age: section.duration("segment_age")?.unwrap_or(default.segment_age),
+    })
+}
+
+fn speed(section: &Section<'_>, default: SpeedConfig) -> Result<SpeedConfig> {
+    Ok(SpeedConfig {
+        listen: section.address("listen")?.unwrap_or(default.listen),
+        url: section.text("url", "a URL, as \"http://127.0.0.1:8661\"", http_url)?,
+        epoch_rows: section.count("epoch_rows")?.unwrap_or(default.epoch_rows),
+        epoch_interval: section.duration("epoch_interval")?.unwrap_or(default.epoch_interval),
+        retire_grace: section.duration_or_zero("retire_grace")?.unwrap_or(default.retire_grace),
+    })
+}
+
+fn serve(section: &Section<'_>, default: ServeConfig) -> Result<ServeConfig> {
+    Ok(ServeConfig { listen: section.address("listen")?.unwrap_or(default.listen) })
+}
+
+fn batch(section: &Section<'_>, default: BatchConfig) -> Result<BatchConfig> {
+    let expected = "\"every 1h\", \"daily 02:00\" (UTC) or \"off\"";
+    Ok(BatchConfig {
+        schedule: section.text("schedule", expected, Schedule::parse)?.unwrap_or(default.schedule),
+    })
+}
+
+fn http_url(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok()?;
+    let http = matches!(url.scheme(), "http" | "https") && url.has_host();
+    http.then(|| text.trim_end_matches('/').to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Config {
+        Config::parse(text, "twofold.toml").unwrap()
+    }
+
+    fn error(text: &str) -> String {
+        Config::parse(text, "twofold.toml").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_empty_file_is_all_defaults() {
+        assert_eq!(parse(""), Config::default());
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let config = parse(
+            "data = 'd'\nstore = 's3://bucket/x'\n\
+             [archive]\nsegment_rows = 1_0\nsegment_age = '2h'\n\
+             [speed]\nlisten = '0.0.0.0:1'\nurl = 'http://speed:1/'\nepoch_rows = 3\nepoch_interval = '7ms'\n\
+             retire_grace = '0s'\n[serve]\nlisten = '[::1]:2'\n[batch]\nschedule = 'off'",
+        );
+        let expected = Config {
+            data: "d".into(),
+            store: StoreLocation::Url(Url::parse("s3://bucket/x").unwrap()),
+            archive: ArchiveConfig { segment_rows: 10, segment_age: Duration::from_secs(7200) },
+            speed: SpeedConfig {
+                listen: "0.0.0.0:1".parse().unwrap(),
+                url: Some("http://speed:1".into()),
+                epoch_rows: 3,
+                epoch_interval: Duration::from_millis(7),
+                retire_grace: Duration::ZERO,
+            },
+            serve: ServeConfig { listen: "[::1]:2".parse().unwrap() },
+            batch: BatchConfig { schedule: Schedule::Off },
+        };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn the_store_follows_the_data_directory() {
+        assert_eq!(parse("data = 'elsewhere'").store, StoreLocation::Path("elsewhere/store".into()));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
+        assert_eq!(
+            error("\n[archive]\nsegment_row = 5"),
+            "twofold.toml:3: unknown key `segment_row` in [archive]; did you mean `segment_rows`?"
+        );
+        assert_eq!(error("dat = 'x'"), "twofold.toml:1: unknown key `dat`; did you mean `data`?");
+        assert_eq!(error("[archiv]"), "twofold.toml:1: unknown key `archiv`; did you mean `archive`?");
+    }
+
+    #[test]
+    fn a_known_key_in_the_wrong_section_is_told_where_it_belongs() {
+        assert_eq!(
+            error("segment_rows = 1"),
+            "twofold.toml:1: unknown key `segment_rows`; it belongs in [archive]"
+        );
+        assert_eq!(
+            error("[serve]\ndata = 'x'"),
+            "twofold.toml:2: unknown key `data` in [serve]; it belongs at the top, before the sections"
+        );
+    }
+
+    #[test]
+    fn a_bad_value_is_told_what_was_expected_and_found() {
+        let zero =
+            "twofold.toml:2: `segment_rows` in [archive]: expected a whole number of at least 1, found 0";
+        assert_eq!(error("[archive]\nsegment_rows = 0"), zero);
+        assert!(error("[archive]\nsegment_rows = '5'").ends_with("found '5'"));
+        assert!(error("[archive]\nsegment_age = '10 parsecs'").contains("expected a duration above zero"));
+        assert!(error("[archive]\nsegment_age = '0s'").contains("expected a duration above zero"));
+        assert!(error("[speed]\nlisten = 'localhost'").contains("expected an IP address and a port"));
+        assert!(error("[speed]\nurl = 'ftp://x'").contains("expected a URL"));
+        assert!(error("[batch]\nschedule = 'hourly'").contains("expected \"every 1h\""));
+        assert!(error("archive = 5").contains("expected a section"));
+        assert!(error("data = ''").contains("expected a directory"));
+    }
+
+    #[test]
+    fn two_layers_on_one_address_are_refused() {
+        assert!(error("[speed]\nlisten = '127.0.0.1:8660'").contains("are both 127.0.0.1:8660"));
+    }
+
+    #[test]
+    fn broken_toml_is_one_line_with_its_place() {
+        let message = error("data = 'd'\nstore = = 'x'");
+        assert!(message.starts_with("twofold.toml:2: "), "{message}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+
+    #[test]
+    fn a_directory_without_the_file_is_no_project() {
+        let dir = tempfile::tempdir().unwrap();
+        let message = Config::load(dir.path()).unwrap_err().to_string();
+        let shown = dir.path().display();
+        let expected =
+            format!("no twofold.toml in {shown}: run `twofold init {shown}`, or name a project with -p");
+        assert_eq!(message, expected);
+    }
+
+    #[test]
+    fn paths_are_made_absolute_from_the_project() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(CONFIG_FILE), "store = '/srv/store'").unwrap();
+        let config = Config::load(dir.path()).unwrap();
+        assert_eq!(config.data, dir.path().join("data"));
+        assert_eq!(config.store, StoreLocation::Path("/srv/store".into()));
+    }
+}

@@ -1,0 +1,110 @@
+//! `CREATE STREAM`.
+
+use super::options::Options;
+use super::parser::{StatementParser, normalize};
+use super::{Location, Statement, columns, watermark};
+use crate::error::Result;
+use crate::stream::{StreamDef, Watermark};
+use arrow::datatypes::Schema;
+use datafusion::sql::sqlparser::ast::{ColumnDef, Expr};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Token;
+use std::sync::Arc;
+
+const MAX_PARTITIONS: u32 = 1024;
+
+/// `WATERMARK FOR column AS expression`, as it is written.
+pub(super) struct WatermarkClause {
+    pub(super) column: String,
+    pub(super) column_at: Location,
+    pub(super) expression: Expr,
+    pub(super) expression_at: Location,
+}
+
+/// The statement after `CREATE STREAM`.
+pub(super) fn parse(parser: &mut StatementParser<'_>, location: Location) -> Result<Statement> {
+    let name = parser.name("stream")?;
+    let (columns, clause) = body(parser)?;
+    let options = Options::parse(parser, &["partitions", "partition_by"])?;
+    let schema = stream_schema(&location, columns)?;
+    let watermark = match clause {
+        Some(clause) => {
+            watermark::check(&schema, &clause)?;
+            Some(Watermark { column: clause.column, expression: clause.expression.to_string() })
+        }
+        None => None,
+    };
+    let stream = StreamDef {
+        name,
+        partitions: options.number("partitions", 1..=MAX_PARTITIONS)?.unwrap_or(1),
+        partition_by: partition_by(&options, &schema)?,
+        schema: Arc::new(schema),
+        watermark,
+    };
+    Ok(Statement::Stream(stream, location))
+}
+
+type Body = (Vec<(Location, ColumnDef)>, Option<WatermarkClause>);
+
+fn body(parser: &mut StatementParser<'_>) -> Result<Body> {
+    let (mut columns, mut clause) = (Vec::new(), None);
+    parser.sql(|sql| sql.expect_token(&Token::LParen))?;
+    loop {
+        let at = parser.location();
+        if !parser.word_for("watermark") {
+            columns.push((at, parser.sql(Parser::parse_column_def)?));
+        } else if clause.is_none() {
+            clause = Some(watermark_clause(parser)?);
+        } else {
+            return Err(at.error("a stream has one watermark; this is the second"));
+        }
+        if !parser.consume(&Token::Comma) {
+            parser.sql(|sql| sql.expect_token(&Token::RParen))?;
+            return Ok((columns, clause));
+        }
+    }
+}
+
+fn watermark_clause(parser: &mut StatementParser<'_>) -> Result<WatermarkClause> {
+    let column_at = parser.location();
+    let column = normalize(parser.sql(Parser::parse_identifier)?);
+    parser.sql(|sql| sql.expect_keyword_is(Keyword::AS))?;
+    let expression_at = parser.location();
+    let expression = parser.sql(Parser::parse_expr)?;
+    Ok(WatermarkClause { column, column_at, expression, expression_at })
+}
+
+fn stream_schema(location: &Location, columns: Vec<(Location, ColumnDef)>) -> Result<Schema> {
+    if columns.is_empty() {
+        return Err(location.error("a stream needs at least one column"));
+    }
+    let places: Vec<_> = columns.iter().map(|(at, _)| at.clone()).collect();
+    let schema = columns::schema(columns)?;
+    for (at, field) in places.iter().zip(schema.fields()) {
+        let name = field.name();
+        if name.starts_with('_') {
+            let reserved = "names that begin with `_` are reserved for what Twofold stores with an event";
+            return Err(at.error(format!("column `{name}`: {reserved}")));
+        }
+        if columns::has_interval(field.data_type()) {
+            let way_out = "Parquet cannot hold it; declare a BIGINT of seconds or milliseconds instead";
+            return Err(at.error(format!("column `{name}` is an INTERVAL: {way_out}")));
+        }
+    }
+    Ok(schema)
+}
+
+fn partition_by(options: &Options, schema: &Schema) -> Result<Option<String>> {
+    let expected = "the name of a column, as 'origin'";
+    let column = options.text("partition_by", expected, |text| Some(text.to_string()))?;
+    let (Some(column), Some(at)) = (column, options.location("partition_by")) else { return Ok(None) };
+    match schema.column_with_name(&column) {
+        Some((_, field)) if columns::is_scalar(field.data_type()) => Ok(Some(column)),
+        Some((_, field)) => Err(at.error(format!(
+            "option `partition_by`: column `{column}` is {}; expected a column of single values",
+            field.data_type()
+        ))),
+        None => Err(at.error(format!("option `partition_by`: the stream has no column `{column}`"))),
+    }
+}

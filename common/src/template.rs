@@ -1,0 +1,113 @@
+//! The project that `twofold init` writes: commented, and running as it is.
+
+use crate::config::CONFIG_FILE;
+
+/// The files of a new project called `name`: the name of each and its contents.
+///
+/// The project loads as it is. Each key of `twofold.toml` stands there with its default, commented out.
+pub fn template(name: &str) -> Vec<(&'static str, String)> {
+    let name: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    [(CONFIG_FILE, CONFIG), ("views.sql", VIEWS)]
+        .map(|(file, contents)| (file, contents.replace("{name}", &name)))
+        .to_vec()
+}
+
+const CONFIG: &str = r#"# {name}: a Twofold project. What is commented out is the default.
+
+# The directory of the log and the states, seen from this one.
+# data = "data"
+
+# Where the archive and the batch views live: a directory, or the URL of an object store.
+# Without it, `store` in the data directory.
+# store = "data/store"
+
+[archive]
+# A segment of a stream is archived when it has this many events ...
+# segment_rows = 1000000
+# ... or when its first event is this old. Durations: 5ms, 10s, 10m, 1h, 1d.
+# segment_age = "10m"
+
+[speed]
+# Where the speed layer answers the other layers, when they run as processes of their own ...
+# listen = "127.0.0.1:8661"
+# ... and where those find it, if that is another address. No default.
+# url = "http://127.0.0.1:8661"
+# The most events that are folded at once, and how long to wait for more.
+# epoch_rows = 65536
+# epoch_interval = "5ms"
+# How long the speed layer keeps what a batch view already covers.
+# retire_grace = "1m"
+
+[serve]
+# Where you ask: HTTP. Anybody who can reach this address can read and write.
+# listen = "127.0.0.1:8660"
+
+[batch]
+# When `twofold up` runs a batch: "every 1h", "daily 02:00" (UTC) or "off".
+# schedule = "every 1h"
+"#;
+
+const VIEWS: &str = r#"-- {name}: its streams and views. Every *.sql file in this directory is read.
+
+-- A stream: one event is one row. Put some in with
+--   echo '{"event_time": "2024-05-01T12:00:00", "user_id": "ada", "page": "/home", "duration_ms": 120}' \
+--     | twofold ingest clicks --format ndjson
+-- Events that do not fit are kept, and can be queried, as clicks_rejected.
+CREATE STREAM clicks (
+  event_time TIMESTAMP NOT NULL,
+  user_id TEXT NOT NULL,
+  page TEXT NOT NULL,
+  duration_ms BIGINT,
+  -- How late an event may come before its time counts as complete. Later ones still count.
+  WATERMARK FOR event_time AS event_time - INTERVAL '10 minutes'
+) WITH (partitions = 2, partition_by = 'user_id');
+
+-- A materialized view is kept up to date, event by event, and recomputed by the batch.
+CREATE MATERIALIZED VIEW clicks_by_page AS
+SELECT page, count(*) AS clicks, sum(duration_ms) AS total_ms, max(event_time) AS last_click
+FROM clicks
+GROUP BY page;
+
+-- A view is computed when you ask for it:
+--   twofold query 'SELECT * FROM top_pages'
+CREATE VIEW top_pages AS
+SELECT page, clicks
+FROM clicks_by_page
+ORDER BY clicks DESC, page
+LIMIT 10;
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, SpeedConfig};
+    use crate::project::Project;
+
+    #[test]
+    fn the_template_loads_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, contents) in template("shop\nnews") {
+            std::fs::write(dir.path().join(file), contents).unwrap();
+        }
+        let project = Project::load(dir.path()).unwrap();
+        assert_eq!(project.streams["clicks"].partitions, 2);
+        let views: Vec<_> = project.views.iter().map(|v| (v.name.as_str(), v.materialized)).collect();
+        assert_eq!(views, [("clicks_by_page", true), ("top_pages", false)]);
+    }
+
+    #[test]
+    fn every_documented_default_is_the_default() {
+        let is_key = |line: &str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+        let uncommented: Vec<_> = CONFIG
+            .lines()
+            .map(|line| line.strip_prefix("# ").filter(|l| is_key(l)).unwrap_or(line))
+            .collect();
+        let text = uncommented.join("\n");
+        let keys = text.lines().filter(|line| is_key(line)).count();
+        assert_eq!(keys, 11, "each key stands there once: {text}");
+        let default = Config::default();
+        let url = Some("http://127.0.0.1:8661".to_string());
+        let expected = Config { speed: SpeedConfig { url, ..default.speed }, ..default };
+        assert_eq!(Config::parse(&text, "template").unwrap(), expected);
+    }
+}
