@@ -1,0 +1,314 @@
+//! Garbage: stored files that nothing names any more.
+//!
+//! ```text
+//! garbage = listed and older than the cutoff, and one of
+//!     a segment that its stream's newest manifest does not name
+//!     a state file that no kept manifest of its view's version names
+//!     a manifest below the newest 16
+//!     everything of a view's version that is not live, once all of it is older than the cutoff
+//!     what a writer left half-written
+//! ```
+//!
+//! The cutoff must lie further back than any batch run takes: a writer may be between writing a file and naming it.
+//! Files are listed before manifests are read, so that what is named in between is seen as named. Not touched: files
+//! outside this layout, and files of a stream that has no manifest at all, since that looks like a lost manifest, and
+//! its events cannot be made again. A manifest that cannot be read stops everything.
+
+use crate::archive::{ARCHIVE, STREAM_MANIFEST};
+use crate::batch_view::{BATCH_MANIFEST, BatchManifest, VIEWS, view_dir};
+use crate::durable::STAGED_SUFFIX;
+use crate::error::Result;
+use crate::manifest::Manifests;
+use crate::store::{Object, Store};
+use crate::stream_manifest::StreamManifest;
+use chrono::{DateTime, Utc};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many versions of each manifest are kept.
+const KEPT_MANIFESTS: usize = 16;
+/// `views/<view>/<fingerprint>`
+const VIEW_DIR_PARTS: usize = 3;
+
+/// A stored file that may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    /// The file, relative to the store.
+    pub path: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// When it was last written.
+    pub modified: DateTime<Utc>,
+    /// Why it may go.
+    pub why: &'static str,
+}
+
+/// The garbage collector of a project's store.
+#[derive(Debug, Clone)]
+pub struct Gc {
+    store: Store,
+}
+
+impl Gc {
+    /// The collector for `store`.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// The garbage older than `cutoff`, where `live` has the name and fingerprint of each version of a view that
+    /// must stay. In the order in which it must be deleted.
+    ///
+    /// # Errors
+    /// `Corrupt` if a manifest cannot be read: what it names is then not known.
+    pub async fn orphans(
+        &self,
+        live: &BTreeSet<(String, String)>,
+        cutoff: DateTime<Utc>,
+    ) -> Result<Vec<Orphan>> {
+        let live: BTreeSet<String> =
+            live.iter().map(|(view, fingerprint)| view_dir(view, fingerprint)).collect();
+        let mut found = Vec::new();
+        for (dir, objects) in directories(self.store.list(ARCHIVE).await?) {
+            found.extend(self.in_stream(&dir, objects, cutoff).await?);
+        }
+        for (dir, objects) in directories(self.store.list(VIEWS).await?) {
+            if dir.split('/').count() != VIEW_DIR_PARTS {
+                continue;
+            }
+            if live.contains(&dir) {
+                found.extend(self.in_live_view(&dir, objects, cutoff).await?);
+            } else if objects.iter().all(|object| object.modified < cutoff) {
+                found.extend(objects.into_iter().map(orphan("of a view that is no longer declared so")));
+            }
+        }
+        // Manifests before what they name, oldest first, and the hint after them: so their names sort.
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(found)
+    }
+
+    /// Deletes `orphans` in their order, except those that were written again since they were found: the paths of
+    /// what was deleted.
+    pub async fn delete(&self, orphans: &[Orphan]) -> Result<Vec<String>> {
+        let mut deleted = Vec::new();
+        for orphan in orphans {
+            if self.store.head(&orphan.path).await?.is_some_and(|object| object.modified == orphan.modified) {
+                self.store.delete(&orphan.path).await?;
+                deleted.push(orphan.path.clone());
+            }
+        }
+        Ok(deleted)
+    }
+
+    async fn in_stream(&self, dir: &str, objects: Vec<Object>, cutoff: DateTime<Utc>) -> Result<Vec<Orphan>> {
+        let manifests =
+            Manifests::<StreamManifest>::new(self.store.clone(), manifest_dir(dir), STREAM_MANIFEST);
+        let mut found: Vec<Orphan> = staged(&objects, cutoff);
+        // Each manifest names all that the ones before it named, so the newest is enough.
+        let Some(newest) = manifests.latest().await? else { return Ok(found) };
+        let segments = newest.body.segments.into_values().flatten();
+        let named: BTreeSet<String> = segments.map(|segment| segment.path).collect();
+        let old = manifests.prunable(KEPT_MANIFESTS, cutoff).await?;
+        found.extend(old.into_iter().map(orphan("an old manifest")));
+        found.extend(unnamed(dir, objects, &named, cutoff, "a segment that no manifest names"));
+        Ok(found)
+    }
+
+    async fn in_live_view(
+        &self,
+        dir: &str,
+        objects: Vec<Object>,
+        cutoff: DateTime<Utc>,
+    ) -> Result<Vec<Orphan>> {
+        let manifests =
+            Manifests::<BatchManifest>::new(self.store.clone(), manifest_dir(dir), BATCH_MANIFEST);
+        let mut found: Vec<Orphan> = staged(&objects, cutoff);
+        let old = manifests.prunable(KEPT_MANIFESTS, cutoff).await?;
+        let gone: BTreeSet<&str> = old.iter().map(|object| object.path.as_str()).collect();
+        let mut kept: Vec<BatchManifest> =
+            manifests.latest().await?.map(|newest| newest.body).into_iter().collect();
+        for (version, object) in manifests.versions().await? {
+            if !gone.contains(object.path.as_str()) {
+                kept.extend(manifests.read(version).await?);
+            }
+        }
+        let files = kept.into_iter().flat_map(|manifest| manifest.cuts).flatten();
+        let named: BTreeSet<String> = files.map(|file| file.path).collect();
+        found.extend(old.into_iter().map(orphan("an old manifest")));
+        found.extend(unnamed(dir, objects, &named, cutoff, "a state that no manifest names"));
+        Ok(found)
+    }
+}
+
+/// The objects by the directory of the stream or view's version that they belong to; without those of none.
+fn directories(objects: Vec<Object>) -> BTreeMap<String, Vec<Object>> {
+    let mut found: BTreeMap<String, Vec<Object>> = BTreeMap::new();
+    for object in objects {
+        // <directory>/<manifest, state or partition>/<file>
+        let directory = object.path.rsplitn(3, '/').nth(2).filter(|dir| dir.contains('/'));
+        if let Some(directory) = directory {
+            found.entry(directory.to_string()).or_default().push(object);
+        }
+    }
+    found
+}
+
+fn manifest_dir(dir: &str) -> String {
+    format!("{dir}/manifest")
+}
+
+fn orphan(why: &'static str) -> impl Fn(Object) -> Orphan {
+    move |Object { path, bytes, modified }| Orphan { path, bytes, modified, why }
+}
+
+fn staged(objects: &[Object], cutoff: DateTime<Utc>) -> Vec<Orphan> {
+    let left =
+        objects.iter().filter(|object| object.path.ends_with(STAGED_SUFFIX) && object.modified < cutoff);
+    left.cloned().map(orphan("half-written")).collect()
+}
+
+/// The Parquet files in `dir` that are not `named`.
+fn unnamed(
+    dir: &str,
+    objects: Vec<Object>,
+    named: &BTreeSet<String>,
+    cutoff: DateTime<Utc>,
+    why: &'static str,
+) -> Vec<Orphan> {
+    let manifests = manifest_dir(dir) + "/";
+    let garbage = objects.into_iter().filter(|object| {
+        object.path.ends_with(".parquet")
+            && !object.path.starts_with(&manifests)
+            && !named.contains(&object.path)
+            && object.modified < cutoff
+    });
+    garbage.map(orphan(why)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::Archive;
+    use crate::archive::tests::{flights, new_segment};
+    use crate::batch_view::BatchViews;
+    use crate::batch_view::tests::{manifest, state};
+    use crate::error::Kind;
+    use crate::offset::Partition;
+    use crate::store::tests::stores;
+    use bytes::Bytes;
+
+    fn live(pairs: &[(&str, &str)]) -> BTreeSet<(String, String)> {
+        pairs.iter().map(|(v, f)| (v.to_string(), f.to_string())).collect()
+    }
+
+    const LATER: DateTime<Utc> = DateTime::<Utc>::MAX_UTC;
+    const BEFORE: DateTime<Utc> = DateTime::<Utc>::MIN_UTC;
+
+    async fn paths(gc: &Gc, alive: &[(&str, &str)]) -> Vec<String> {
+        assert!(gc.orphans(&live(alive), BEFORE).await.unwrap().is_empty(), "too young");
+        gc.orphans(&live(alive), LATER).await.unwrap().into_iter().map(|o| o.path).collect()
+    }
+
+    #[tokio::test]
+    async fn of_an_archive_only_what_no_manifest_names_goes() {
+        for (store, _dir) in stores() {
+            let (archive, gc) = (Archive::new(store.clone()), Gc::new(store.clone()));
+            archive.declare(&flights().rejected()).await.unwrap();
+            let mut version = archive.declare(&flights()).await.unwrap().version;
+            for start in 0..20 {
+                let new = new_segment(start, start + 1, &[&[start as i64]]);
+                let segment = archive.write_segment("flights", new).await.unwrap();
+                let segments = vec![(Partition(1), segment)];
+                version = archive.append("flights", version, segments).await.unwrap().version;
+            }
+            let lost = archive.write_segment("flights", new_segment(20, 30, &[])).await.unwrap();
+            let staged = "archive/flights/manifest/00000000000000000030.json.7-1.tmp";
+            store.put(staged, Bytes::new()).await.unwrap();
+            store.put("archive/notes.txt", Bytes::new()).await.unwrap();
+            store.put("archive/without/0/manifest.parquet", Bytes::new()).await.unwrap();
+
+            let found = paths(&gc, &[]).await;
+            let mut expected: Vec<String> =
+                (1..=5).map(|v| format!("archive/flights/manifest/{v:020}.json")).collect();
+            expected.extend([staged.to_string(), lost.path]);
+            expected.sort();
+            assert_eq!(found, expected);
+
+            let deleted = gc.delete(&gc.orphans(&live(&[]), LATER).await.unwrap()).await.unwrap();
+            assert_eq!(deleted, expected);
+            assert!(paths(&gc, &[]).await.is_empty());
+            let newest = archive.manifest("flights").await.unwrap().unwrap();
+            assert_eq!((newest.version, newest.body.segments[&Partition(1)].len()), (version, 20));
+            for segment in &newest.body.segments[&Partition(1)] {
+                assert!(store.exists(&segment.path).await.unwrap());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn of_views_the_kept_manifests_decide_and_what_is_not_live_goes_whole() {
+        for (store, _dir) in stores() {
+            let (views, gc) = (BatchViews::new(store.clone()), Gc::new(store.clone()));
+            let key = |n: u64| state(&[&n.to_string()]);
+            let mut files = Vec::new();
+            for n in 0..20 {
+                let file = views.write_state("v", "new", 0, 0, &key(n)).await.unwrap();
+                files.push(file.path.clone());
+                views.publish((n > 0).then_some(n), &manifest("v", "new", vec![vec![file]])).await.unwrap();
+            }
+            let lost = views.write_state("v", "new", 0, 0, &key(99)).await.unwrap().path;
+            let old = views.write_state("v", "old", 0, 0, &key(0)).await.unwrap();
+            views.publish(None, &manifest("v", "old", vec![vec![old.clone()]])).await.unwrap();
+
+            let mut expected: Vec<String> =
+                (1..=4).map(|v| format!("views/v/new/manifest/{v:020}.json")).collect();
+            expected.extend(files.drain(..4).chain([lost]));
+            expected.sort();
+            assert_eq!(paths(&gc, &[("v", "new"), ("v", "old")]).await, expected);
+
+            let with_old = paths(&gc, &[("v", "new")]).await;
+            let dead = ["manifest/00000000000000000001.json", "manifest/_latest"]
+                .map(|f| format!("views/v/old/{f}"));
+            assert_eq!(with_old[expected.len()..], [dead[0].clone(), dead[1].clone(), old.path]);
+            assert_eq!(with_old[..expected.len()], expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_view_that_is_not_live_stays_while_any_of_it_is_young() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(".", dir.path()).unwrap();
+        let views = BatchViews::new(store.clone());
+        let file = views.write_state("v", "f", 0, 0, &state(&["a"])).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        let published = views.publish(None, &manifest("v", "f", vec![vec![file.clone()]])).await.unwrap();
+        let path = format!("views/v/f/manifest/{:020}.json", published.version);
+        let cutoff = store.head(&path).await.unwrap().unwrap().modified;
+        assert!(store.head(&file.path).await.unwrap().unwrap().modified < cutoff);
+        assert!(Gc::new(store).orphans(&live(&[]), cutoff).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_was_written_again_meanwhile_stays() {
+        for (store, _dir) in stores() {
+            let (views, gc) = (BatchViews::new(store.clone()), Gc::new(store.clone()));
+            views.write_state("v", "f", 0, 0, &state(&["a"])).await.unwrap();
+            let found = gc.orphans(&live(&[("v", "f")]), LATER).await.unwrap();
+            assert_eq!(found.len(), 1);
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            let again = views.write_state("v", "f", 0, 0, &state(&["a"])).await.unwrap();
+            assert_eq!(gc.delete(&found).await.unwrap(), Vec::<String>::new());
+            assert!(store.exists(&again.path).await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_manifest_that_cannot_be_read_stops_the_collector() {
+        for (store, _dir) in stores() {
+            let views = BatchViews::new(store.clone());
+            views.write_state("v", "f", 0, 0, &state(&["a"])).await.unwrap();
+            views.publish(None, &manifest("v", "f", vec![])).await.unwrap();
+            store.put("views/v/f/manifest/00000000000000000001.json", Bytes::from("{")).await.unwrap();
+            let e = Gc::new(store).orphans(&live(&[("v", "f")]), LATER).await.unwrap_err();
+            assert_eq!(e.kind(), Kind::Corrupt);
+        }
+    }
+}
