@@ -6,4 +6,4 @@ mod run;
 mod segments;
 
 pub use archiver::Archiver;
-pub use run::{Batch, Options, Outcome, Progress, ViewReport};
+pub use run::{Batch, Clock, Options, Outcome, Progress, ViewReport};

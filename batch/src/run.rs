@@ -268,7 +268,7 @@ impl Batch {
             mode: if options.full { "full" } else { "incremental" }.to_string(),
             audit: report.audit.clone(),
         };
-        match self.batch_views.publish(last.map(|m| m.version), manifest).await {
+        match self.batch_views.publish(last.map(|m| m.version), &manifest).await {
             Ok(published) => Ok(Outcome::Published(published.version)),
             Err(e) if e.kind() == Kind::Conflict => Ok(Outcome::Lost),
             Err(e) => Err(e),

@@ -46,7 +46,7 @@ pub struct NewSegment {
     /// The events by offset, of this event schema or an earlier one.
     pub batches: Vec<RecordBatch>,
     /// As in [`Segment`].
-    pub event_time_max: Option<i64>,
+    pub watermark: Option<i64>,
     /// As in [`Segment`].
     pub states: BTreeMap<String, crate::Digest>,
 }
@@ -100,7 +100,7 @@ impl Archive {
     /// # Errors
     /// `Internal` if an event lies outside the range or partition, or offsets do not grow.
     pub async fn write_segment(&self, stream: &str, new: NewSegment) -> Result<Segment> {
-        let NewSegment { partition, range, schema, batches, event_time_max, states } = new;
+        let NewSegment { partition, range, schema, batches, watermark, states } = new;
         let batches = batches.iter().map(|batch| adapt(batch, &schema)).collect::<Result<Vec<_>>>()?;
         check_events(&batches, partition, range).map_err(|reason| {
             Error::Internal(format!("stream {stream}, partition {partition}, segment {range}: {reason}"))
@@ -117,7 +117,7 @@ impl Archive {
         })
         .await?;
         let ParquetFile { path, rows, bytes, digest } = file;
-        Ok(Segment { range, rows, bytes, digest, path, event_time_max, states })
+        Ok(Segment { range, rows, bytes, digest, path, watermark, states })
     }
 
     /// Makes `segments` part of the archive, all or none, by publishing the version after `after`.

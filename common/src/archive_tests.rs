@@ -27,7 +27,7 @@ pub(crate) fn new_segment(start: u64, end: u64, batches: &[&[i64]]) -> NewSegmen
         range: OffsetRange::new(Offset(start), Offset(end)),
         schema: flights().event_schema(),
         batches: batches.iter().map(|offsets| events(offsets)).collect(),
-        event_time_max: Some(3),
+        watermark: Some(3),
         states: BTreeMap::new(),
     }
 }
@@ -50,7 +50,7 @@ async fn what_is_appended_is_read_back() {
         let b = archive.write_segment("flights", new_segment(10, 12, &[])).await.unwrap();
         let prefix = "archive/flights/1/00000000000000000000-00000000000000000010-";
         assert_eq!(a.path, format!("{prefix}{}.parquet", a.digest.short()));
-        assert_eq!((a.rows, b.rows, a.event_time_max), (3, 0, Some(3)));
+        assert_eq!((a.rows, b.rows, a.watermark), (3, 0, Some(3)));
         let both = vec![(Partition(1), a.clone()), (Partition(1), b.clone())];
         let second = archive.append("flights", first.version, both).await.unwrap();
         assert_eq!(archive.manifest("flights").await.unwrap().unwrap(), second);

@@ -32,9 +32,9 @@ pub struct Segment {
     pub digest: Digest,
     /// The file, relative to the store.
     pub path: String,
-    /// The greatest event time in it, in nanoseconds since the epoch, UTC; `None` without events or event time.
+    /// The watermark of the partition at its end, in nanoseconds since the epoch, UTC; `None` without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub event_time_max: Option<i64>,
+    pub watermark: Option<i64>,
     /// The speed layer's state digests over these events, by `<fingerprint>/<cut>`: the audit compares them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub states: BTreeMap<String, Digest>,

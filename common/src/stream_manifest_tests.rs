@@ -20,7 +20,7 @@ fn segment(start: u64, end: u64) -> Segment {
         bytes: 9,
         digest: Digest::of(b"x"),
         path: format!("{start}-{end}"),
-        event_time_max: Some(-3),
+        watermark: Some(-3),
         states: BTreeMap::from([("f/0".to_string(), Digest::of(b"s"))]),
     }
 }
