@@ -98,7 +98,7 @@ impl State {
         let schema = Arc::new(schema);
         let mut bytes = vec![0; 32];
         let mut writer = StreamWriter::try_new(&mut bytes, &schema)?;
-        writer.write(&self.batch.clone().with_schema(schema)?)?;
+        writer.write(&under(&self.batch, &schema)?)?;
         writer.finish()?;
         drop(writer);
         let digest = Digest::of(&bytes[32..]);
@@ -128,8 +128,7 @@ impl State {
         let keys = keys.filter(|&keys| keys <= found.fields().len());
         let keys = keys.ok_or_else(|| Error::corrupt(origin, "a state that does not say what its key is"))?;
         let schema = Arc::new(Schema::new(found.fields().clone()));
-        let batches = reader.map(|batch| batch?.with_schema(Arc::clone(&schema)));
-        let batches = batches.collect::<Result<Vec<_>, _>>()?;
+        let batches = reader.map(|batch| under(&batch?, &schema)).collect::<Result<Vec<_>>>()?;
         Ok(Self { keys, batch: concat_batches(&schema, &batches)? })
     }
 
@@ -151,6 +150,11 @@ impl State {
             })
             .collect()
     }
+}
+
+/// The batch with its schema replaced by one of the same fields and other metadata.
+fn under(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    Ok(RecordBatch::try_new(Arc::clone(schema), batch.columns().to_vec())?)
 }
 
 fn encode(batch: &RecordBatch, columns: usize) -> Result<Rows> {

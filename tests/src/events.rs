@@ -26,7 +26,8 @@ pub fn event() -> impl Strategy<Value = Event> {
     let n = prop_oneof![
         1 => Just(None),
         6 => (-3i64..8).prop_map(Some),
-        1 => prop_oneof![Just(Some(1 << 53)), Just(Some((1 << 53) + 1)), Just(Some(-(1 << 54)))],
+        // Large, but so that the sum of all events is a double: past that the plain query's avg is not exact.
+        1 => prop_oneof![Just(Some(1 << 45)), Just(Some((1 << 45) + 1)), Just(Some(-(1 << 46)))],
     ];
     let x = prop_oneof![Just(None), (-1e3f64..1e3).prop_map(Some), Just(Some(1e16)), Just(Some(-1e16)), Just(Some(0.1))];
     let gap = prop_oneof![6 => Just(0u64), 1 => 1u64..5];

@@ -162,3 +162,31 @@ fn two_epochs_through_one_plan_give_two_states() {
         }
     });
 }
+
+/// The mean of integers whose sum no double holds is still the rounded sum, divided once, in any order.
+#[test]
+fn law_identity_of_the_mean_of_large_integers() {
+    let world = world();
+    let clicks = &world.catalog.streams()["clicks"];
+    let view = world.catalog.view("means").unwrap();
+    let large = [(1i64 << 53) + 1, 1, -3, i64::MAX, i64::MAX, 1, i64::MIN, 1 << 53, 1, 5];
+    let exact = large.iter().map(|&n| i128::from(n)).sum::<i128>() as f64 / large.len() as f64;
+    world.runtime.block_on(async {
+        let mut plans = plans(&world.catalog, view).await;
+        for turn in 0..large.len() {
+            let mut numbers = large.to_vec();
+            numbers.rotate_left(turn);
+            let event = |n: &i64| crate::events::Event {
+                second: 1, k: Some("a"), n: Some(*n), x: None, ok: None, partition: 0, gap: 0,
+            };
+            let events: Vec<_> = numbers.iter().map(event).collect();
+            let pieces = cut(&partitions(clicks, &events)[0], &[0.3, 0.7]);
+            let pieces: Vec<_> = pieces.into_iter().map(|piece| ("clicks", piece)).collect();
+            let states = plans.fold(view, &pieces).await;
+            let rows = finish(&world.catalog, view, &states).await;
+            let mean = rows[0].column_by_name("mean").unwrap();
+            let mean = arrow::array::AsArray::as_primitive::<arrow::datatypes::Float64Type>(mean).value(0);
+            assert_eq!(mean.to_bits(), exact.to_bits(), "{mean} is not {exact}");
+        }
+    });
+}
