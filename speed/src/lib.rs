@@ -1,1 +1,13 @@
-//! See the crate description.
+//! The speed layer: how events come in, the log that keeps them, and the loop that folds them as they come.
+//!
+//! ```text
+//! sources ──> decode ──> ingest ──> log ──> epochs
+//! ```
+
+mod decode;
+mod ingest;
+pub mod log;
+
+pub use decode::{Decoded, Decoder, Format, MAX_EVENT, split_at_last_newline};
+pub use ingest::{Clock, Ingest, Receipt, with_rejected};
+pub use log::{EmbeddedLog, MemoryLog};

@@ -1,0 +1,220 @@
+use super::*;
+use crate::log::conformance;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+use redb::ReadableTableMetadata;
+use std::path::PathBuf;
+use tempfile::TempDir;
+use twofold_common::Kind;
+
+fn stream(name: &str, partitions: u32) -> StreamDef {
+    StreamDef {
+        name: name.into(),
+        schema: Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)])),
+        partitions,
+        partition_by: None,
+        watermark: None,
+    }
+}
+
+fn append(numbers: std::ops::Range<i64>) -> Vec<Append> {
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(numbers));
+    let rows = RecordBatch::try_new(stream("s", 1).schema, vec![numbers]).unwrap();
+    vec![Append { stream: "s".into(), partition: Partition(0), rows }]
+}
+
+fn directory() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log.redb");
+    (directory, path)
+}
+
+/// A closed log with 30 events in 10 batches.
+async fn filled() -> (TempDir, PathBuf) {
+    let (directory, path) = directory();
+    let log = EmbeddedLog::open(&path, &[stream("s", 1)]).unwrap();
+    for n in 0..10 {
+        log.append(append(3 * n..3 * n + 3), n).await.unwrap();
+    }
+    (directory, path)
+}
+
+/// Changes the stored batches behind the log's back.
+fn tamper(path: &Path, change: impl FnOnce(&mut redb::Table<'_, (&str, u32, u64), &[u8]>)) {
+    let db = Database::open(path).unwrap();
+    let txn = db.begin_write().unwrap();
+    change(&mut txn.open_table(EVENTS).unwrap());
+    txn.commit().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn it_conforms() {
+    let directory = tempfile::tempdir().unwrap();
+    let make = |name: &str, streams: &[StreamDef]| {
+        Ok(Arc::new(EmbeddedLog::open(&directory.path().join(name), streams)?) as Arc<dyn Log>)
+    };
+    conformance(make).await.unwrap();
+}
+
+#[tokio::test]
+async fn more_partitions_are_added_and_fewer_are_kept() {
+    let (_directory, path) = directory();
+    drop(EmbeddedLog::open(&path, &[stream("s", 1)]).unwrap());
+    drop(EmbeddedLog::open(&path, &[stream("s", 12), stream("t", 1)]).unwrap());
+    let log = EmbeddedLog::open(&path, &[stream("s", 2)]).unwrap();
+    assert!(log.bounds("s", Partition(11)).await.is_ok());
+    assert!(log.bounds("t", Partition(0)).await.is_ok());
+    assert!(log.bounds("s", Partition(12)).await.is_err());
+}
+
+#[tokio::test]
+async fn large_appends_are_stored_in_pieces_and_read_as_one() {
+    let (_directory, path) = directory();
+    let log = EmbeddedLog::open(&path, &[stream("s", 1)]).unwrap();
+    let rows = 2 * stored::MAX_ROWS as i64 + 10;
+    let ranges = log.append(append(0..rows), 0).await.unwrap();
+    assert_eq!(ranges, [OffsetRange::new(Offset(0), Offset(rows as u64))]);
+    let chunk = log.read("s", Partition(0), Offset(5), usize::MAX).await.unwrap();
+    assert_eq!(chunk.batches.len(), 3);
+    assert_eq!(chunk.batches.iter().map(RecordBatch::num_rows).sum::<usize>() as i64, rows - 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_may_wait_waits_its_turn_and_is_all_written() {
+    let (_directory, path) = directory();
+    let log = Arc::new(EmbeddedLog::open(&path, &[stream("s", 1)]).unwrap());
+    let rows = ROOM_BYTES as i64 / 8 / 4;
+    let appends: Vec<_> = (0..6)
+        .map(|_| {
+            let log = Arc::clone(&log);
+            tokio::spawn(async move { log.append(append(0..rows), 0).await })
+        })
+        .collect();
+    for append in appends {
+        append.await.unwrap().unwrap();
+    }
+    // One append that is larger than all the room there is still gets through, alone.
+    log.append(append(0..5 * rows), 0).await.unwrap();
+    assert_eq!(log.bounds("s", Partition(0)).await.unwrap().end, Offset(11 * rows as u64));
+    assert_eq!(log.room.available_permits(), ROOM_BYTES / 1024);
+}
+
+#[tokio::test]
+async fn a_second_process_is_told_who_holds_the_file() {
+    let (_directory, path) = directory();
+    let _log = EmbeddedLog::open(&path, &[stream("s", 1)]).unwrap();
+    let error = EmbeddedLog::open(&path, &[stream("s", 1)]).unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict);
+    assert!(error.to_string().contains("log.redb"), "{error}");
+}
+
+#[tokio::test]
+async fn a_newer_format_is_refused_untouched() {
+    let (_directory, path) = filled().await;
+    let db = Database::open(&path).unwrap();
+    let txn = db.begin_write().unwrap();
+    txn.open_table(META).unwrap().insert("format", FORMAT + 1).unwrap();
+    txn.commit().unwrap();
+    drop(db);
+    for _ in 0..2 {
+        let error = EmbeddedLog::open(&path, &[stream("t", 1)]).unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt);
+        assert!(error.to_string().contains("upgrade"), "{error}");
+    }
+}
+
+#[test]
+fn another_database_is_no_log() {
+    let (_directory, path) = directory();
+    let db = Database::create(&path).unwrap();
+    let txn = db.begin_write().unwrap();
+    txn.open_table(TableDefinition::<u64, u64>::new("other")).unwrap();
+    txn.commit().unwrap();
+    drop(db);
+    assert_eq!(EmbeddedLog::open(&path, &[]).unwrap_err().kind(), Kind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_damaged_batch_is_named_and_the_others_are_read() {
+    let (_directory, path) = filled().await;
+    tamper(&path, |events| {
+        let mut value = events.get(("s", 0, 12)).unwrap().unwrap().value().to_vec();
+        let last = value.len() - 20;
+        value[last] ^= 1;
+        events.insert(("s", 0, 12), value.as_slice()).unwrap();
+    });
+    let log = EmbeddedLog::open(&path, &[stream("s", 1)]).unwrap();
+    let error = log.read("s", Partition(0), Offset(13), 1).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    for part in ["log.redb", "stream s", "partition 0", "offset 12"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    assert!(log.read("s", Partition(0), Offset(15), 100).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_missing_batch_is_no_silent_hole() {
+    for lost in [0, 12, 27] {
+        let (_directory, path) = filled().await;
+        tamper(&path, |events| drop(events.remove(("s", 0, lost)).unwrap()));
+        let log = EmbeddedLog::open(&path, &[stream("s", 1)]).unwrap();
+        for from in [0, lost, lost + 1] {
+            let error = log.read("s", Partition(0), Offset(from), 100).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Corrupt, "lost {lost}, from {from}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn trimming_removes_whole_batches_only() {
+    let (_directory, path) = filled().await;
+    let log = EmbeddedLog::open(&path, &[stream("s", 1)]).unwrap();
+    log.trim("s", Partition(0), Offset(7)).await.unwrap();
+    drop(log);
+    let stored = |path: &Path| {
+        let db = Database::open(path).unwrap();
+        let events = db.begin_read().unwrap().open_table(EVENTS).unwrap();
+        (events.len().unwrap(), events.first().unwrap().map(|(key, _)| key.value().2))
+    };
+    assert_eq!(stored(&path), (8, Some(6)));
+    let log = EmbeddedLog::open(&path, &[stream("s", 1)]).unwrap();
+    log.trim("s", Partition(0), Offset(9)).await.unwrap();
+    drop(log);
+    assert_eq!(stored(&path), (7, Some(9)));
+}
+
+#[tokio::test]
+async fn a_cut_or_garbled_file_is_an_error_that_names_it() {
+    let (directory, path) = filled().await;
+    let whole = std::fs::read(&path).unwrap();
+    let broken = directory.path().join("broken.redb");
+    for len in [1, 100, 512, 4096, whole.len() / 2, whole.len() - 4096] {
+        std::fs::write(&broken, &whole[..len]).unwrap();
+        let error = EmbeddedLog::open(&broken, &[stream("s", 1)]).unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt, "{len} bytes: {error}");
+        assert!(error.to_string().contains("broken.redb"), "{error}");
+    }
+    std::fs::write(&broken, "this is not a database".repeat(1000)).unwrap();
+    assert_eq!(EmbeddedLog::open(&broken, &[]).unwrap_err().kind(), Kind::Corrupt);
+}
+
+#[tokio::test]
+async fn flipped_bits_anywhere_never_panic_nor_change_an_event() {
+    let (directory, path) = filled().await;
+    let whole = std::fs::read(&path).unwrap();
+    let broken = directory.path().join("broken.redb");
+    for at in (0..whole.len()).step_by(whole.len() / 300) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        std::fs::write(&broken, &bytes).unwrap();
+        let Ok(log) = EmbeddedLog::open(&broken, &[stream("s", 1)]) else { continue };
+        if let Ok(chunk) = log.read("s", Partition(0), Offset(0), 100).await {
+            let numbers = chunk.batches.iter().flat_map(|b| {
+                use arrow::array::AsArray;
+                b.column(0).as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()
+            });
+            let numbers: Vec<i64> = numbers.collect();
+            assert_eq!(numbers, (0..numbers.len() as i64).collect::<Vec<_>>(), "byte {at}");
+        }
+    }
+}
