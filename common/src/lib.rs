@@ -41,6 +41,7 @@ mod suggest;
 mod table;
 mod template;
 mod view;
+pub mod wire;
 
 pub use archive::{Archive, NewSegment};
 pub use batch_view::{AuditMismatch, AuditSummary, BatchManifest, BatchViews, StateFile};

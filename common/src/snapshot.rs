@@ -144,6 +144,24 @@ pub struct IngestReceipt {
     pub reasons: Vec<String>,
 }
 
+impl IngestReceipt {
+    /// How many different reasons a receipt tells.
+    pub const REASONS: usize = 10;
+
+    /// The receipt for this and a later part of the same input.
+    pub fn and(mut self, later: IngestReceipt) -> IngestReceipt {
+        self.accepted += later.accepted;
+        self.rejected += later.rejected;
+        self.offsets.extend(later.offsets);
+        for reason in later.reasons {
+            if self.reasons.len() < Self::REASONS && !self.reasons.contains(&reason) {
+                self.reasons.push(reason);
+            }
+        }
+        self
+    }
+}
+
 /// A range of offsets of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionRange {

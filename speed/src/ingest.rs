@@ -11,80 +11,23 @@
 
 mod partition;
 
-use crate::decode::{Decoded, Decoder};
+use crate::decode::{Decoded, Decoder, Format};
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use twofold_common::{Append, Error, Log, OffsetRange, Partition, Result, StreamDef};
+use twofold_common::{Append, Error, IngestReceipt, Log, Partition, PartitionRange, Result, StreamDef};
 
-/// How many different reasons a receipt tells.
-const REASONS: usize = 10;
 /// A larger request is decoded on a thread for blocking work.
 const INLINE_BYTES: usize = 64 << 10;
+/// How many events of a body become one batch.
+const BODY_ROWS: usize = 65_536;
 
 /// Tells the time, in nanoseconds since the epoch, UTC.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
-
-/// What became of a request.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Receipt {
-    /// How many events are in the log.
-    pub accepted: u64,
-    /// How many did not decode, and are kept as rejected events.
-    pub rejected: u64,
-    /// Where the accepted events are, by partition; in JSON `{"partition": 0, "start": 0, "end": 10}`.
-    #[serde(with = "offsets")]
-    pub offsets: Vec<(Partition, OffsetRange)>,
-    /// Why events were rejected: the first ten different reasons.
-    pub reasons: Vec<String>,
-}
-
-/// How the offsets of a receipt are written down.
-mod offsets {
-    use super::{Deserialize, OffsetRange, Partition, Serialize};
-    use serde::{Deserializer, Serializer};
-
-    #[derive(Serialize, Deserialize)]
-    struct Share {
-        partition: Partition,
-        #[serde(flatten)]
-        range: OffsetRange,
-    }
-
-    pub(super) fn serialize<S: Serializer>(
-        all: &[(Partition, OffsetRange)],
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        to.collect_seq(all.iter().map(|(partition, range)| Share { partition: *partition, range: *range }))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Vec<(Partition, OffsetRange)>, D::Error> {
-        let all = Vec::<Share>::deserialize(from)?;
-        Ok(all.into_iter().map(|share| (share.partition, share.range)).collect())
-    }
-}
-
-impl Receipt {
-    /// The receipt for this and a later part of the same input.
-    pub fn and(mut self, later: Receipt) -> Receipt {
-        self.accepted += later.accepted;
-        self.rejected += later.rejected;
-        self.offsets.extend(later.offsets);
-        for reason in later.reasons {
-            if self.reasons.len() < REASONS && !self.reasons.contains(&reason) {
-                self.reasons.push(reason);
-            }
-        }
-        self
-    }
-}
 
 /// Takes events into the log.
 pub struct Ingest {
@@ -120,30 +63,72 @@ impl Ingest {
     ///
     /// # Errors
     /// `NotFound` for an unknown stream; what the log fails with.
-    pub async fn ingest(&self, stream: &str, decoded: Decoded) -> Result<Receipt> {
+    pub async fn ingest(&self, stream: &str, decoded: Decoded) -> Result<IngestReceipt> {
+        self.ingest_all(stream, vec![decoded]).await
+    }
+
+    /// Takes the parts of one request into the log, all or none.
+    async fn ingest_all(&self, stream: &str, parts: Vec<Decoded>) -> Result<IngestReceipt> {
         let route = self.route(stream)?;
-        let Decoded { rows, rejected } = decoded;
-        let (accepted, reasons) = (rows.num_rows() as u64, distinct_reasons(&rejected));
-        let rejected_rows = rejected.num_rows() as u64;
-        let mut appends = route.split(stream, rows)?;
-        let partitions: Vec<Partition> = appends.iter().map(|append| append.partition).collect();
-        if rejected_rows > 0 {
-            let stream = route.rejected.name.clone();
-            appends.push(Append { stream, partition: Partition(0), rows: rejected });
+        let mut receipt = IngestReceipt::default();
+        let (mut appends, mut places) = (Vec::new(), Vec::new());
+        for Decoded { rows, rejected } in parts {
+            receipt = receipt.and(IngestReceipt {
+                accepted: rows.num_rows() as u64,
+                rejected: rejected.num_rows() as u64,
+                offsets: Vec::new(),
+                reasons: distinct_reasons(&rejected),
+            });
+            for append in route.split(stream, rows)? {
+                places.push(Some(append.partition));
+                appends.push(append);
+            }
+            if rejected.num_rows() > 0 {
+                let stream = route.rejected.name.clone();
+                places.push(None);
+                appends.push(Append { stream, partition: Partition(0), rows: rejected });
+            }
         }
-        if appends.is_empty() {
-            return Ok(Receipt::default());
+        if !appends.is_empty() {
+            let ranges = self.log.append(appends, (self.clock)()).await?;
+            let offsets = places.into_iter().zip(ranges);
+            let offsets = offsets.filter_map(|(p, range)| Some(PartitionRange { partition: p?, range }));
+            receipt.offsets = offsets.collect();
         }
-        let ranges = self.log.append(appends, (self.clock)()).await?;
-        let offsets = partitions.into_iter().zip(ranges).collect();
-        Ok(Receipt { accepted, rejected: rejected_rows, offsets, reasons })
+        Ok(receipt)
+    }
+
+    /// Takes a body of events into the log, all or none.
+    ///
+    /// # Errors
+    /// As [`ingest`](Self::ingest); `Invalid` if the body as a whole cannot be read as `format`.
+    pub async fn ingest_body(&self, stream: &str, format: Format, body: Bytes) -> Result<IngestReceipt> {
+        if format == Format::Ndjson {
+            return self.ingest_ndjson(stream, body).await;
+        }
+        let decoder = Arc::clone(self.decoder(stream)?);
+        let decoded = tokio::task::spawn_blocking(move || {
+            let mut parts = Vec::new();
+            let keep = |part| {
+                parts.push(part);
+                Ok(())
+            };
+            match format {
+                Format::Csv => decoder.decode_csv(body.as_ref(), BODY_ROWS, keep)?,
+                Format::Parquet => decoder.decode_parquet(body, BODY_ROWS, keep)?,
+                Format::Ndjson => {}
+            }
+            Ok::<_, Error>(parts)
+        });
+        let parts = decoded.await.map_err(|e| Error::Internal(format!("decoding events of {stream}: {e}")))??;
+        self.ingest_all(stream, parts).await
     }
 
     /// Takes a body of NDJSON into the log, all events or none.
     ///
     /// # Errors
     /// As [`ingest`](Self::ingest); `Invalid` if the body is too large for one batch.
-    pub async fn ingest_ndjson(&self, stream: &str, body: Bytes) -> Result<Receipt> {
+    pub async fn ingest_ndjson(&self, stream: &str, body: Bytes) -> Result<IngestReceipt> {
         let decoder = Arc::clone(self.decoder(stream)?);
         let decoded = if body.len() <= INLINE_BYTES {
             decoder.decode_ndjson(&body)?
@@ -245,7 +230,7 @@ fn distinct_reasons(rejected: &RecordBatch) -> Vec<String> {
         if !reasons.iter().any(|known| known == reason) {
             reasons.push(reason.to_string());
         }
-        if reasons.len() == REASONS {
+        if reasons.len() == IngestReceipt::REASONS {
             break;
         }
     }
@@ -257,7 +242,7 @@ mod tests {
     use super::*;
     use crate::log::MemoryLog;
     use arrow::datatypes::{DataType, Field, Schema};
-    use twofold_common::{Kind, Offset};
+    use twofold_common::{Kind, Offset, OffsetRange};
 
     fn stream(partition_by: Option<&str>) -> StreamDef {
         let fields =
@@ -291,7 +276,8 @@ mod tests {
         let body = "{\"n\":1}\n{\"n\":\"x\"}\nnot json\n{\"n\":2}\n{\"n\":\"x\"}\n";
         let receipt = ingest.ingest_ndjson("flights", body.into()).await.unwrap();
         assert_eq!((receipt.accepted, receipt.rejected), (2, 3));
-        assert_eq!(receipt.offsets, [(Partition(0), OffsetRange::new(Offset(0), Offset(2)))]);
+        let range = OffsetRange::new(Offset(0), Offset(2));
+        assert_eq!(receipt.offsets, [PartitionRange { partition: Partition(0), range }]);
         assert_eq!(receipt.reasons.len(), 2, "{:?}", receipt.reasons);
         assert_eq!(receipt.reasons[0], "column n: expected BIGINT, found string \"x\"");
         let rejected = held(&*log, "flights_rejected", 0).await;
@@ -308,7 +294,7 @@ mod tests {
         assert_eq!(receipt.accepted, 50);
         let mut homes: BTreeMap<Option<String>, u32> = BTreeMap::new();
         let mut total = 0;
-        for (partition, _) in &receipt.offsets {
+        for PartitionRange { partition, .. } in &receipt.offsets {
             let rows = held(&*log, "flights", partition.0).await;
             total += rows.num_rows();
             let numbers = rows.column(1).as_primitive::<arrow::datatypes::Int64Type>();
@@ -329,7 +315,7 @@ mod tests {
         let mut partitions = Vec::new();
         for _ in 0..4 {
             let receipt = ingest.ingest_ndjson("flights", "{\"n\":1}\n{\"n\":2}".into()).await.unwrap();
-            partitions.extend(receipt.offsets.iter().map(|(p, _)| p.0));
+            partitions.extend(receipt.offsets.iter().map(|o| o.partition.0));
         }
         assert_eq!(partitions, [0, 1, 2, 0]);
     }
@@ -345,7 +331,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_appended_for_no_events() {
         let (ingest, log) = ingest(stream(None));
-        assert_eq!(ingest.ingest_ndjson("flights", "\n \n".into()).await.unwrap(), Receipt::default());
+        assert_eq!(ingest.ingest_ndjson("flights", "\n \n".into()).await.unwrap(), IngestReceipt::default());
         assert_eq!(log.bounds("flights", Partition(0)).await.unwrap().end, Offset(0));
     }
 
@@ -359,21 +345,24 @@ mod tests {
 
     #[test]
     fn a_receipt_is_json_as_documented_and_back() {
-        let receipt = Receipt {
+        let receipt = IngestReceipt {
             accepted: 10,
-            offsets: vec![(Partition(0), OffsetRange::new(Offset(0), Offset(10)))],
-            ..Receipt::default()
+            offsets: vec![PartitionRange {
+                partition: Partition(0),
+                range: OffsetRange::new(Offset(0), Offset(10)),
+            }],
+            ..IngestReceipt::default()
         };
         let json = serde_json::to_string(&receipt).unwrap();
         let expected =
             r#"{"accepted":10,"rejected":0,"offsets":[{"partition":0,"start":0,"end":10}],"reasons":[]}"#;
         assert_eq!(json, expected);
-        assert_eq!(serde_json::from_str::<Receipt>(&json).unwrap(), receipt);
+        assert_eq!(serde_json::from_str::<IngestReceipt>(&json).unwrap(), receipt);
     }
 
     #[test]
     fn receipts_add_up() {
-        let receipt = |reasons: std::ops::Range<u64>| Receipt {
+        let receipt = |reasons: std::ops::Range<u64>| IngestReceipt {
             accepted: 1,
             rejected: 2,
             offsets: vec![],

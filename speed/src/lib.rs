@@ -5,9 +5,13 @@
 //! ```
 
 mod decode;
+mod engine;
+mod http;
 mod ingest;
 pub mod log;
 
 pub use decode::{Decoded, Decoder, Format, MAX_EVENT, split_at_last_newline};
-pub use ingest::{Clock, Ingest, Receipt, with_rejected};
+pub use engine::{Engine, EngineConfig};
+pub use http::app;
+pub use ingest::{Clock, Ingest, with_rejected};
 pub use log::{EmbeddedLog, MemoryLog};

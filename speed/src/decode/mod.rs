@@ -73,6 +73,18 @@ impl Format {
             _ => None,
         }
     }
+
+    /// The format that a MIME type tells; its parameters do not count.
+    pub fn from_mime(mime: &str) -> Option<Format> {
+        match mime.split(';').next()?.trim().to_ascii_lowercase().as_str() {
+            "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/json" => {
+                Some(Format::Ndjson)
+            }
+            "text/csv" => Some(Format::Csv),
+            "application/vnd.apache.parquet" => Some(Format::Parquet),
+            _ => None,
+        }
+    }
 }
 
 impl std::str::FromStr for Format {

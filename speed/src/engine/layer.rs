@@ -50,7 +50,7 @@ impl SpeedLayer for Engine {
                  application/vnd.apache.parquet"
             ))
         })?;
-        self.ingest.ingest_bytes(stream, format, body).await
+        self.ingest.ingest_body(stream, format, body).await
     }
 
     async fn seal(&self) -> Result<()> {

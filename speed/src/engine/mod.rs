@@ -32,7 +32,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use twofold_common::stream::{OFFSET, at_or_above, below};
 use twofold_common::{
-    Archive, BatchViews, Catalog, Digest, Error, Horizon, Kind, Log, Offset, OffsetRange, Offsets, Partition,
+    Archive, BatchViews, Catalog, Digest, Error, Horizon, Kind, Log, Offset, OffsetRange, Partition,
     Result, SealedSegment, SealedSegments, state_key,
 };
 use watermark::WatermarkExpr;
@@ -616,10 +616,6 @@ impl Engine {
 
     fn set_error(&self, error: Option<String>) {
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
-    }
-
-    fn ends(&self, stream: &str) -> Offsets {
-        self.read().ends(stream)
     }
 }
 

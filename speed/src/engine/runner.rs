@@ -45,14 +45,15 @@ impl Runner {
         number: u64,
     ) -> Result<Vec<Write>> {
         let mut writes = Vec::new();
-        for (cut, definition) in self.view.cuts().iter().enumerate() {
+        let view = Arc::clone(&self.view);
+        for (cut, definition) in view.cuts().iter().enumerate() {
             if !definition.streams().contains(&id.stream) {
                 continue;
             }
             let state = self.folders[cut].fold(&id.stream, events).await?;
             let runs = unit.and_then(|u| u.runs.get(&cut)).map_or(&[][..], Vec::as_slice);
             let merge = to_merge(runs, state.rows());
-            let (merged, state) = (&runs[runs.len() - merge..], state);
+            let merged = &runs[runs.len() - merge..];
             let state = self.merge(cut, merged, state).await?;
             writes.extend(merged.iter().map(|r| Write::DropRun { id: id.clone(), cut, number: r.number }));
             if state.rows() > 0 {
