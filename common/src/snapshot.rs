@@ -273,12 +273,11 @@ impl Answer {
                 Header::Building { view: view.clone(), done: *done, total: *total }
             }
             Answer::Unknown { view } => Header::Unknown { view: view.clone() },
-            Answer::Failed { view, reason } => {
-                Header::Failed { view: view.clone(), reason: reason.clone() }
-            }
+            Answer::Failed { view, reason } => Header::Failed { view: view.clone(), reason: reason.clone() },
         };
         let header = serde_json::to_vec(&header).map_err(|e| Error::Internal(e.to_string()))?;
-        let mut bytes = Vec::with_capacity(header.len() + blobs.iter().map(|b| b.len() + 4).sum::<usize>() + 64);
+        let mut bytes =
+            Vec::with_capacity(header.len() + blobs.iter().map(|b| b.len() + 4).sum::<usize>() + 64);
         for frame in std::iter::once(&header).chain(&blobs) {
             put_frame(&mut bytes, frame)?;
         }
@@ -292,12 +291,12 @@ impl Answer {
     /// # Errors
     /// `Corrupt` if the bytes are not such an answer, whole.
     pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self> {
-        let corrupt = |reason: &str| Error::corrupt(origin, format!("the answer of the speed layer {reason}"));
+        let corrupt =
+            |reason: &str| Error::corrupt(origin, format!("the answer of the speed layer {reason}"));
         let mut frames = Vec::new();
         let mut rest = bytes;
         while !rest.is_empty() {
-            let (length, after) =
-                rest.split_first_chunk::<4>().ok_or_else(|| corrupt("is cut short"))?;
+            let (length, after) = rest.split_first_chunk::<4>().ok_or_else(|| corrupt("is cut short"))?;
             let length = u32::from_le_bytes(*length) as usize;
             let (frame, after) = after.split_at_checked(length).ok_or_else(|| corrupt("is cut short"))?;
             frames.push(frame);
@@ -310,8 +309,8 @@ impl Answer {
         }
         let mut frames = frames.into_iter();
         let header = frames.next().ok_or_else(|| corrupt("has no header"))?;
-        let header: Header =
-            serde_json::from_slice(header).map_err(|e| corrupt(&format!("has a header that is not one: {e}")))?;
+        let header: Header = serde_json::from_slice(header)
+            .map_err(|e| corrupt(&format!("has a header that is not one: {e}")))?;
         let mut next = || frames.next().ok_or_else(|| corrupt("has too few frames"));
         Ok(match header {
             Header::Retired { relation } => Answer::Retired { relation },
@@ -320,7 +319,8 @@ impl Answer {
             Header::Failed { view, reason } => Answer::Failed { view, reason },
             Header::Snapshot { views, streams } => {
                 let views = views.into_iter().map(|view| {
-                    let states = view.cuts.into_iter().map(|cut| Ok((cut, State::from_bytes(next()?, origin)?)));
+                    let states =
+                        view.cuts.into_iter().map(|cut| Ok((cut, State::from_bytes(next()?, origin)?)));
                     Ok(SpeedView { states: states.collect::<Result<_>>()?, pieces: view.pieces })
                 });
                 let views = views.collect::<Result<_>>()?;

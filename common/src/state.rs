@@ -111,9 +111,9 @@ impl State {
     /// # Errors
     /// `Corrupt` if the digest does not fit or the format is another one.
     pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self> {
-        let (head, body) = bytes
-            .split_at_checked(32)
-            .ok_or_else(|| Error::corrupt(origin, format!("a state of {} bytes is cut short", bytes.len())))?;
+        let (head, body) = bytes.split_at_checked(32).ok_or_else(|| {
+            Error::corrupt(origin, format!("a state of {} bytes is cut short", bytes.len()))
+        })?;
         if Digest::from_bytes(head) != Some(Digest::of(body)) {
             return Err(Error::corrupt(origin, "the digest of the state does not fit its bytes"));
         }
