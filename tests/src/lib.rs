@@ -6,5 +6,6 @@ mod definitions;
 mod events;
 mod laws;
 mod oracle;
+mod parity;
 
 mod views;

@@ -53,8 +53,7 @@ pub struct Platform {
     pub log: Arc<MemoryLog>,
     store: Store,
     segment_rows: u64,
-    pub engine: Arc<Engine>,
-    pub serving: Serving,
+    live: Option<(Arc<Engine>, Serving)>,
     /// Every event that was ever appended, by stream and partition, in offset order.
     pub all: BTreeMap<(String, Partition), Vec<RecordBatch>>,
 }
@@ -65,18 +64,26 @@ impl Platform {
         // Offsets with gaps, inside and between appends.
         let log = MemoryLog::with_gaps(&with_rejected(project.streams.values()), |n| u64::from(n % 7 == 3) * 2);
         let (log, store) = (Arc::new(log), Store::memory());
-        let (engine, serving) = open(&dir, &catalog, &log, &store, segment_rows).await;
-        Self { dir, project, catalog, log, store, segment_rows, engine, serving, all: BTreeMap::new() }
+        let live = Some(open(&dir, &catalog, &log, &store, segment_rows).await);
+        Self { dir, project, catalog, log, store, segment_rows, live, all: BTreeMap::new() }
+    }
+
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.live.as_ref().unwrap().0
+    }
+
+    pub fn serving(&self) -> &Serving {
+        &self.live.as_ref().unwrap().1
     }
 
     pub async fn take(&mut self, step: &Step) {
         match step {
             Step::Ingest(stream, events) => self.ingest(stream, events).await,
-            Step::Epochs => self.engine.catch_up().await.unwrap(),
-            Step::Seal => self.engine.seal_all().await.unwrap(),
+            Step::Epochs => self.engine().catch_up().await.unwrap(),
+            Step::Seal => self.engine().seal_all().await.unwrap(),
             Step::Archive => drop(self.archiver().run_once().await.unwrap()),
             Step::Batch { full } => self.batch(*full).await,
-            Step::Retire => self.engine.retire_covered().await.unwrap(),
+            Step::Retire => self.engine().retire_covered().await.unwrap(),
             Step::Restart => self.restart(false).await,
             Step::LoseStates => self.restart(true).await,
         }
@@ -98,7 +105,7 @@ impl Platform {
 
     pub fn archiver(&self) -> Archiver {
         let archive = Archive::new(self.store.clone());
-        Archiver::new(self.catalog.clone(), self.log.clone(), archive, self.engine.clone())
+        Archiver::new(self.catalog.clone(), self.log.clone(), archive, self.engine().clone())
     }
 
     pub async fn batch(&self, full: bool) {
@@ -117,22 +124,19 @@ impl Platform {
 
     async fn restart(&mut self, lose_states: bool) {
         // The old engine must let go of its file before the new one opens it.
-        let (log, catalog) = (Arc::new(MemoryLog::new(&[])), self.catalog.clone());
-        let spare = tempfile::tempdir().unwrap();
-        let (engine, serving) = open(&spare, &catalog, &log, &Store::memory(), 1).await;
-        (self.engine, self.serving) = (engine, serving);
+        self.live = None;
         if lose_states {
             std::fs::remove_file(self.dir.path().join("state.redb")).unwrap();
         }
         let opened = open(&self.dir, &self.catalog, &self.log, &self.store, self.segment_rows).await;
-        (self.engine, self.serving) = opened;
+        self.live = Some(opened);
     }
 
     /// Every view's answer equals a plain query over what it covers.
     pub async fn check(&self, views: &[&str]) {
         for view in views {
             let sql = format!("SELECT * FROM {view}");
-            let rows = match self.serving.query(&sql).await {
+            let rows = match self.serving().query(&sql).await {
                 Ok(rows) => rows,
                 Err(e) if e.to_string().contains("being built") => continue,
                 Err(e) => panic!("{view}: {e}"),
@@ -223,7 +227,7 @@ fn law_any_cut_of_random_histories() {
                 platform.take(&step).await;
             }
             platform.check(CHECKED).await;
-            let rows = platform.serving.query("SELECT * FROM counts").await.unwrap();
+            let rows = platform.serving().query("SELECT * FROM counts").await.unwrap();
             let covered: Vec<Offset> = rows.coverage.iter().map(|c| c.speed.end).collect();
             assert_eq!(covered, platform.ends("clicks").await, "everything is covered");
         });
