@@ -1,4 +1,5 @@
-//! The basis of an answer: what is stored of the relations that it reads, and what must be asked of the speed layer.
+//! The basis of an answer: what is stored of the relations that it reads, and what must be asked of the speed
+//! layer.
 //!
 //! One manifest is taken for each relation. Whatever horizons they have, the answer is the same:
 //!
@@ -6,8 +7,8 @@
 //! coverage(relation, partition) = stored [0, H) + speed [H, end)      end is the same for all relations of a query
 //! ```
 //!
-//! [`Basis::coverage`] is the predicate that says so of an actual answer of the speed layer. It does not promise that
-//! two queries have the same `end`.
+//! [`Basis::coverage`] is the predicate that says so of an actual answer of the speed layer. It does not
+//! promise that two queries have the same `end`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,16 +1,16 @@
 //! Rows as bytes: JSON, CSV or an Arrow IPC stream.
 //!
-//! **JSON** is `{"columns": [{"name", "type"}], "rows": [{…}], "coverage": [{…}]}`. Integers, 64-bit ones too, and
-//! decimals are JSON numbers with all their digits: a reader that takes numbers for doubles loses those beyond 2^53.
-//! A double is written so that it reads back to the same bits; NaN and the infinities, which JSON does not have, are
-//! null. Dates and times are ISO 8601 (a `TIMESTAMP` has no zone and is UTC), BYTEA is hexadecimal, lists are
-//! arrays, structs are objects. Every row has every column; null is `null`. Two columns of one name cannot be told
-//! apart in an object and are refused.
+//! **JSON** is `{"columns": [{"name", "type"}], "rows": [{…}], "coverage": [{…}]}`. Integers, 64-bit ones
+//! too, and decimals are JSON numbers with all their digits: a reader that takes numbers for doubles loses
+//! those beyond 2^53. A double is written so that it reads back to the same bits; NaN and the infinities,
+//! which JSON does not have, are null. Dates and times are ISO 8601 (a `TIMESTAMP` has no zone and is UTC),
+//! BYTEA is hexadecimal, lists are arrays, structs are objects. Every row has every column; null is `null`.
+//! Two columns of one name cannot be told apart in an object and are refused.
 //!
 //! **CSV** has a line of names; null is the empty field; nested types are refused.
 //!
-//! **Arrow** carries everything exactly, with the coverage as JSON in the schema's metadata: [`Rows::from_arrow`] reads it
-//! back.
+//! **Arrow** carries everything exactly, with the coverage as JSON in the schema's metadata:
+//! [`Rows::from_arrow`] reads it back.
 
 use crate::rows::Rows;
 use crate::sql_type::sql_type;
@@ -91,8 +91,8 @@ impl Rows {
         }
     }
 
-    /// Rows and coverage from what [`encode`](Self::encode) wrote as [`Format::Arrow`]; `origin` names their sender in
-    /// errors.
+    /// Rows and coverage from what [`encode`](Self::encode) wrote as [`Format::Arrow`]; `origin` names their
+    /// sender in errors.
     ///
     /// # Errors
     /// `Corrupt` if the bytes are not such a stream, whole.

@@ -1,8 +1,8 @@
 //! A stream as a relation: the archive's segments, then the tail that only the log holds.
 //!
-//! Rows come partition by partition in offset order, the tail after all segments. Segments are read while the plan
-//! runs, two at a time and only the columns that it needs, so that a scan of the whole archive stays within memory. What
-//! was written before the stream gained a column has null in it.
+//! Rows come partition by partition in offset order, the tail after all segments. Segments are read while the
+//! plan runs, two at a time and only the columns that it needs, so that a scan of the whole archive stays
+//! within memory. What was written before the stream gained a column has null in it.
 //!
 //! A segment that is damaged or gone fails the query: never a hole.
 

@@ -1,8 +1,8 @@
 //! `column=value`: the rows of a view where columns have given values.
 //!
-//! Different columns are joined by AND, several values for one column by OR. A value is read as the column's type:
-//! text as it is, BYTEA as hexadecimal digits, everything else as SQL's `CAST` of text does. Nulls cannot be asked
-//! for: that, and everything else, is what SQL is for.
+//! Different columns are joined by AND, several values for one column by OR. A value is read as the column's
+//! type: text as it is, BYTEA as hexadecimal digits, everything else as SQL's `CAST` of text does. Nulls
+//! cannot be asked for: that, and everything else, is what SQL is for.
 
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};

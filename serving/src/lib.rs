@@ -4,8 +4,8 @@
 //! answer = finish( merge( batch[0, H), speed[H, now) ) )      for any horizon H
 //! ```
 //!
-//! [`Serving`] answers queries in this process, [`app`] over HTTP; [`HttpSpeed`] is the speed layer of another
-//! process.
+//! [`Serving`] answers queries in this process, [`app`] over HTTP; [`HttpSpeed`] is the speed layer of
+//! another process.
 
 mod basis;
 mod encode;

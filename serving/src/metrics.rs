@@ -1,8 +1,8 @@
 //! What is measured, as Prometheus reads it.
 //!
-//! Counters and the histogram are of this process, from its start. Gauges are asked of the speed layer when they are
-//! read: when it cannot be reached, `twofold_speed_up` is 0 and the others are absent. Labels are names of declared
-//! streams and views and kinds of errors only, so that no request can make new series.
+//! Counters and the histogram are of this process, from its start. Gauges are asked of the speed layer when
+//! they are read: when it cannot be reached, `twofold_speed_up` is 0 and the others are absent. Labels are
+//! names of declared streams and views and kinds of errors only, so that no request can make new series.
 
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;

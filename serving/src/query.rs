@@ -4,12 +4,13 @@
 //! answer = finish( merge( batch[0, H), speed[H, now) ) )      for any horizon H
 //! ```
 //!
-//! For each query: take a manifest of each relation that it reads, ask the speed layer once for all that lies above, check
-//! the coverage, put both in the place of the plan's states and streams, and run it. If the speed layer has
-//! dropped what lies above a manifest, there is a newer one: take that, and ask again.
+//! For each query: take a manifest of each relation that it reads, ask the speed layer once for all that lies
+//! above, check the coverage, put both in the place of the plan's states and streams, and run it. If the
+//! speed layer has dropped what lies above a manifest, there is a newer one: take that, and ask again.
 //!
-//! An answer is whole or an error: without the speed layer there is none. Two queries may see two moments. What was
-//! acknowledged before a query is in its answer, as far as the speed layer has got to it: coverage tells.
+//! An answer is whole or an error: without the speed layer there is none. Two queries may see two moments.
+//! What was acknowledged before a query is in its answer, as far as the speed layer has got to it: coverage
+//! tells.
 
 use crate::basis::{Basis, Relations, ViewBasis};
 use crate::events::Events;
@@ -85,8 +86,9 @@ impl Serving {
     /// The answer to one query in SQL.
     ///
     /// # Errors
-    /// `Invalid` or `NotFound` if the query is wrong; `Unavailable` if the speed layer cannot be reached, or builds
-    /// a view still; `Corrupt` if what is stored is damaged; `Internal` if the coverage law does not hold.
+    /// `Invalid` or `NotFound` if the query is wrong; `Unavailable` if the speed layer cannot be reached, or
+    /// builds a view still; `Corrupt` if what is stored is damaged; `Internal` if the coverage law does not
+    /// hold.
     pub async fn query(&self, sql: &str) -> Result<Rows> {
         self.measured(async { self.answer(self.catalog.plan(sql).await?).await }).await
     }
@@ -94,8 +96,8 @@ impl Serving {
     /// The rows of a view where each column of `filters` has one of the values given for it.
     ///
     /// # Errors
-    /// `NotFound` for an unknown view, `Invalid` for an unknown column or a value that its type does not have;
-    /// otherwise as [`query`](Self::query).
+    /// `NotFound` for an unknown view, `Invalid` for an unknown column or a value that its type does not
+    /// have; otherwise as [`query`](Self::query).
     pub async fn query_view(
         &self,
         view: &str,

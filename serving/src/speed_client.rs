@@ -7,9 +7,9 @@
 //! GET  {base}/speed/v1/status            -> a SpeedStatus as JSON
 //! ```
 //!
-//! Errors travel as [`wire`] has them. A speed layer that cannot be reached is `Unavailable`, with its address and what
-//! to do. Nothing is tried twice here: after an append without an answer, whether it went in is unknown, and so it is
-//! said. No proxy of the environment is used, and no redirect followed.
+//! Errors travel as [`wire`] has them. A speed layer that cannot be reached is `Unavailable`, with its
+//! address and what to do. Nothing is tried twice here: after an append without an answer, whether it went in
+//! is unknown, and so it is said. No proxy of the environment is used, and no redirect followed.
 
 use async_trait::async_trait;
 use bytes::Bytes;

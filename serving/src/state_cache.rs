@@ -1,7 +1,7 @@
 //! Decoded batch states, kept so that a repeated query does not read Parquet again.
 //!
-//! The key is the digest of the file: the same digest is the same rows, so an entry is never stale. What was used
-//! longest ago leaves first when the budget is exceeded. A budget of 0 keeps nothing.
+//! The key is the digest of the file: the same digest is the same rows, so an entry is never stale. What was
+//! used longest ago leaves first when the budget is exceeded. A budget of 0 keeps nothing.
 
 use arrow::array::RecordBatch;
 use std::collections::BTreeMap;

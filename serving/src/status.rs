@@ -1,8 +1,8 @@
 //! What the platform is doing, as `GET /v1/status` answers and `twofold status` prints it.
 //!
-//! The parts are read one after the other: they are not of one moment, and offsets of a later part may be ahead. When the
-//! speed layer cannot be reached, what it alone knows is absent and [`LayerStatus::error`] says why; the stored
-//! part is there all the same.
+//! The parts are read one after the other: they are not of one moment, and offsets of a later part may be
+//! ahead. When the speed layer cannot be reached, what it alone knows is absent and [`LayerStatus::error`]
+//! says why; the stored part is there all the same.
 
 use crate::query::Serving;
 use chrono::{DateTime, SecondsFormat, Utc};

@@ -9,16 +9,16 @@
 //! GET  /metrics               OpenMetrics text
 //! ```
 //!
-//! Events are of the request's `Content-Type`; without one, or with that of a form, which some clients send unasked, they are
-//! `application/x-ndjson`. A body has at most [`INGEST_LIMIT`] bytes.
+//! Events are of the request's `Content-Type`; without one, or with that of a form, which some clients send
+//! unasked, they are `application/x-ndjson`. A body has at most [`INGEST_LIMIT`] bytes.
 //!
-//! Rows come as JSON, CSV or an Arrow stream: `?format=json|csv|arrow`, else the first of these that `Accept` names,
-//! else JSON. CSV and Arrow have the coverage in the header `twofold-coverage` if it is short, Arrow also in its
-//! metadata. `column=value` given for two columns asks for both, twice for one column for either; `limit=n` bounds the
-//! rows. A column that is called `limit` or `format` is for SQL.
+//! Rows come as JSON, CSV or an Arrow stream: `?format=json|csv|arrow`, else the first of these that `Accept`
+//! names, else JSON. CSV and Arrow have the coverage in the header `twofold-coverage` if it is short, Arrow
+//! also in its metadata. `column=value` given for two columns asks for both, twice for one column for either;
+//! `limit=n` bounds the rows. A column that is called `limit` or `format` is for SQL.
 //!
-//! Every error is `{"error": "<what and what to do>", "kind": "…"}`, see [`wire`](twofold_common::wire). No request makes
-//! the process panic, and none is retried here.
+//! Every error is `{"error": "<what and what to do>", "kind": "…"}`, see [`wire`](twofold_common::wire). No
+//! request makes the process panic, and none is retried here.
 
 mod events;
 mod failure;
