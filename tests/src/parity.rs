@@ -68,6 +68,14 @@ impl Platform {
         Self { dir, project, catalog, log, store, segment_rows, live, all: BTreeMap::new() }
     }
 
+    /// The same log, archive and states under a project with other views.
+    pub async fn change(&mut self, views: &[&str]) {
+        self.live = None;
+        let (_dir, project, catalog) = catalog(views).await;
+        (self.project, self.catalog) = (project, catalog);
+        self.live = Some(open(&self.dir, &self.catalog, &self.log, &self.store, self.segment_rows).await);
+    }
+
     pub fn engine(&self) -> &Arc<Engine> {
         &self.live.as_ref().unwrap().0
     }
