@@ -130,10 +130,11 @@ impl Archiver {
         let mut batches = Vec::new();
         let mut at = range.start;
         while at < range.end {
-            let chunk = self.log.read(stream, partition, at, usize::MAX).await.map_err(|e| match e.kind() {
-                Kind::NotFound => Error::Conflict(format!("{e}: another owner has archived it")),
-                _ => e,
-            })?;
+            let chunk =
+                self.log.read(stream, partition, at, usize::MAX).await.map_err(|e| match e.kind() {
+                    Kind::NotFound => Error::Conflict(format!("{e}: another owner has archived it")),
+                    _ => e,
+                })?;
             if chunk.range.is_empty() {
                 break;
             }

@@ -115,7 +115,11 @@ impl Batch {
     /// # Errors
     /// `NotFound` for an unknown view; `Corrupt` if a segment or state is damaged; `Invalid` if a view's query
     /// fails on an event.
-    pub async fn run(&self, options: &Options, progress: &(dyn Fn(Progress) + Sync)) -> Result<Vec<ViewReport>> {
+    pub async fn run(
+        &self,
+        options: &Options,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Vec<ViewReport>> {
         let views = match &options.view {
             Some(name) => vec![Arc::clone(self.catalog.view(name)?)],
             None => self.catalog.views().values().cloned().collect(),
@@ -251,8 +255,10 @@ impl Batch {
         for (cut, state) in states.iter().enumerate() {
             let mut files: Vec<StateFile> = Vec::new();
             for (bucket, part) in state.buckets(state.rows().div_ceil(FILE_ROWS).max(1))?.iter().enumerate() {
-                let file =
-                    self.batch_views.write_state(view.name(), &fingerprint, cut, bucket, part.batch()).await?;
+                let file = self
+                    .batch_views
+                    .write_state(view.name(), &fingerprint, cut, bucket, part.batch())
+                    .await?;
                 files.push(file);
             }
             cuts.push(files);

@@ -101,8 +101,12 @@ impl Worker {
 
     async fn fold(&self, folders: &mut [Folder], job: &Job) -> Result<Folded> {
         let reads = |cut: usize| self.view.cuts()[cut].streams().contains(&job.stream);
-        let mut columns: Vec<String> =
-            folders.iter().enumerate().filter(|(cut, _)| reads(*cut)).flat_map(|(_, f)| f.columns(&job.stream)).collect();
+        let mut columns: Vec<String> = folders
+            .iter()
+            .enumerate()
+            .filter(|(cut, _)| reads(*cut))
+            .flat_map(|(_, f)| f.columns(&job.stream))
+            .collect();
         columns.sort();
         columns.dedup();
         let schema = self.catalog.stream(&job.stream)?.event_schema();

@@ -88,7 +88,9 @@ impl Sessions {
 
 fn names_meta_column(sql: &str) -> bool {
     let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap_or_default();
-    tokens.iter().any(|token| matches!(token, Token::Word(word) if META_COLUMNS.contains(&word.value.as_str())))
+    tokens
+        .iter()
+        .any(|token| matches!(token, Token::Word(word) if META_COLUMNS.contains(&word.value.as_str())))
 }
 
 impl Catalog {
@@ -287,6 +289,7 @@ fn visit<'a>(
 
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> Error {
     let known: Vec<&str> = known.map(String::as_str).collect();
-    let known = if known.is_empty() { "there are none".into() } else { format!("there are: {}", known.join(", ")) };
+    let known =
+        if known.is_empty() { "there are none".into() } else { format!("there are: {}", known.join(", ")) };
     Error::NotFound(format!("there is no {what} {name}; {known}"))
 }

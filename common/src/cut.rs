@@ -129,7 +129,11 @@ pub(crate) fn shape(plan: &LogicalPlan) -> Result<Shape> {
         LogicalPlan::Join(join) => match (inputs.as_slice(), join.join_type) {
             (
                 [Shape::PerEvent, Shape::Static],
-                JoinType::Inner | JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark,
+                JoinType::Inner
+                | JoinType::Left
+                | JoinType::LeftSemi
+                | JoinType::LeftAnti
+                | JoinType::LeftMark,
             )
             | (
                 [Shape::Static, Shape::PerEvent],
@@ -192,7 +196,8 @@ impl<F: Fn(usize) -> Source> Cutter<F> {
         let input_schema = aggregate.input.schema();
         let mut calls = Vec::new();
         for expr in &aggregate.aggr_expr {
-            let (Expr::AggregateFunction(function), filter) = (unalias(expr), filter_of(unalias(expr))) else {
+            let (Expr::AggregateFunction(function), filter) = (unalias(expr), filter_of(unalias(expr)))
+            else {
                 return Ok(Err(format!("{expr} is no plain aggregate")));
             };
             match mergeable(function, input_schema)? {
@@ -233,7 +238,10 @@ impl<F: Fn(usize) -> Source> Cutter<F> {
         let merge = scan("states")?
             .aggregate(key_columns.clone(), merged(combinator::merge_state, "m"))?
             .project(
-                key_columns.iter().cloned().chain((0..calls.len()).map(|i| col(format!("m{i}")).alias(format!("s{i}")))),
+                key_columns
+                    .iter()
+                    .cloned()
+                    .chain((0..calls.len()).map(|i| col(format!("m{i}")).alias(format!("s{i}")))),
             )?
             .build()?;
 
@@ -248,8 +256,9 @@ impl<F: Fn(usize) -> Source> Cutter<F> {
     /// Cuts at row-by-row operators over one stream: the rows themselves are the state.
     fn cut_append(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let schema = Arc::clone(plan.schema());
-        let columns: Vec<Expr> =
-            (0..schema.fields().len()).map(|i| Expr::Column(Column::from(schema.qualified_field(i)))).collect();
+        let columns: Vec<Expr> = (0..schema.fields().len())
+            .map(|i| Expr::Column(Column::from(schema.qualified_field(i))))
+            .collect();
         let (carried, place) = carry_place(plan)?;
         let [partition, offset] = place;
         let named = [partition.alias("k0"), offset.alias("k1")]

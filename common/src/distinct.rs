@@ -60,7 +60,8 @@ fn is_distinct(expr: &Expr) -> bool {
 /// The call, and what it is distinct over, if that is one expression and the order of the values does not matter.
 fn distinct_argument(expr: &Expr) -> Option<(&AggregateFunction, &Expr)> {
     let call = function(expr).filter(|f| f.params.distinct && f.params.order_by.is_empty())?;
-    let order_free = ["count", "sum", "avg", "min", "max", "bit_and", "bit_or", "bit_xor", "bool_and", "bool_or"];
+    let order_free =
+        ["count", "sum", "avg", "min", "max", "bit_and", "bit_or", "bit_xor", "bool_and", "bool_or"];
     match call.params.args.as_slice() {
         [argument] if order_free.contains(&call.func.name()) => Some((call, argument)),
         _ => None,

@@ -62,8 +62,13 @@ pub trait Log: std::fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// `NotFound` if `from` lies below the log's start; `Corrupt` if a stored batch is damaged.
-    async fn read(&self, stream: &str, partition: Partition, from: Offset, max_rows: usize)
-    -> Result<LogChunk>;
+    async fn read(
+        &self,
+        stream: &str,
+        partition: Partition,
+        from: Offset,
+        max_rows: usize,
+    ) -> Result<LogChunk>;
 
     /// What the log holds of a partition.
     async fn bounds(&self, stream: &str, partition: Partition) -> Result<LogBounds>;

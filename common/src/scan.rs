@@ -194,11 +194,7 @@ impl TableProvider for SlotTable {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Ok(Arc::new(SlotExec {
-            slot: Arc::clone(&self.0),
-            schema,
-            properties: Arc::new(properties),
-        }))
+        Ok(Arc::new(SlotExec { slot: Arc::clone(&self.0), schema, properties: Arc::new(properties) }))
     }
 }
 

@@ -273,12 +273,11 @@ impl Answer {
                 Header::Building { view: view.clone(), done: *done, total: *total }
             }
             Answer::Unknown { view } => Header::Unknown { view: view.clone() },
-            Answer::Failed { view, reason } => {
-                Header::Failed { view: view.clone(), reason: reason.clone() }
-            }
+            Answer::Failed { view, reason } => Header::Failed { view: view.clone(), reason: reason.clone() },
         };
         let header = serde_json::to_vec(&header).map_err(|e| Error::Internal(e.to_string()))?;
-        let mut bytes = Vec::with_capacity(header.len() + blobs.iter().map(|b| b.len() + 4).sum::<usize>() + 64);
+        let mut bytes =
+            Vec::with_capacity(header.len() + blobs.iter().map(|b| b.len() + 4).sum::<usize>() + 64);
         for frame in std::iter::once(&header).chain(&blobs) {
             put_frame(&mut bytes, frame)?;
         }
@@ -292,12 +291,12 @@ impl Answer {
     /// # Errors
     /// `Corrupt` if the bytes are not such an answer, whole.
     pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self> {
-        let corrupt = |reason: &str| Error::corrupt(origin, format!("the answer of the speed layer {reason}"));
+        let corrupt =
+            |reason: &str| Error::corrupt(origin, format!("the answer of the speed layer {reason}"));
         let mut frames = Vec::new();
         let mut rest = bytes;
         while !rest.is_empty() {
-            let (length, after) =
-                rest.split_first_chunk::<4>().ok_or_else(|| corrupt("is cut short"))?;
+            let (length, after) = rest.split_first_chunk::<4>().ok_or_else(|| corrupt("is cut short"))?;
             let length = u32::from_le_bytes(*length) as usize;
             let (frame, after) = after.split_at_checked(length).ok_or_else(|| corrupt("is cut short"))?;
             frames.push(frame);
@@ -310,8 +309,8 @@ impl Answer {
         }
         let mut frames = frames.into_iter();
         let header = frames.next().ok_or_else(|| corrupt("has no header"))?;
-        let header: Header =
-            serde_json::from_slice(header).map_err(|e| corrupt(&format!("has a header that is not one: {e}")))?;
+        let header: Header = serde_json::from_slice(header)
+            .map_err(|e| corrupt(&format!("has a header that is not one: {e}")))?;
         let mut next = || frames.next().ok_or_else(|| corrupt("has too few frames"));
         Ok(match header {
             Header::Retired { relation } => Answer::Retired { relation },
@@ -320,7 +319,8 @@ impl Answer {
             Header::Failed { view, reason } => Answer::Failed { view, reason },
             Header::Snapshot { views, streams } => {
                 let views = views.into_iter().map(|view| {
-                    let states = view.cuts.into_iter().map(|cut| Ok((cut, State::from_bytes(next()?, origin)?)));
+                    let states =
+                        view.cuts.into_iter().map(|cut| Ok((cut, State::from_bytes(next()?, origin)?)));
                     Ok(SpeedView { states: states.collect::<Result<_>>()?, pieces: view.pieces })
                 });
                 let views = views.collect::<Result<_>>()?;
@@ -354,4 +354,63 @@ fn ipc(batch: &RecordBatch) -> Result<Vec<u8>> {
 
 fn from_ipc(bytes: &[u8]) -> Result<Vec<RecordBatch>> {
     Ok(StreamReader::try_new(Cursor::new(bytes), None)?.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::offset::Offset;
+    use arrow::array::Int64Array;
+    use arrow::datatypes::{DataType, Field, Schema};
+    use std::sync::Arc;
+
+    fn batch(values: &[i64]) -> RecordBatch {
+        let schema = Arc::new(Schema::new(vec![Field::new("k0", DataType::Int64, false)]));
+        RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(values.to_vec()))]).unwrap()
+    }
+
+    fn snapshot() -> Snapshot {
+        let range = OffsetRange::new(Offset(3), Offset(9));
+        let state = State::from_rows(&batch(&[]).schema(), 1, &[batch(&[2, 1])]).unwrap();
+        let partitions = BTreeMap::from([(Partition(0), vec![range]), (Partition(1), Vec::new())]);
+        let pieces = Pieces::from([("s".to_string(), partitions)]);
+        Snapshot {
+            views: vec![SpeedView { pieces, states: vec![(1, state.clone()), (0, state)] }],
+            streams: vec![Tail {
+                ranges: BTreeMap::from([(Partition(0), range)]),
+                batches: vec![batch(&[7])],
+            }],
+        }
+    }
+
+    #[test]
+    fn an_answer_is_read_as_it_was_written() {
+        let bytes = Answer::Snapshot(snapshot()).to_bytes().unwrap();
+        let Answer::Snapshot(read) = Answer::from_bytes(&bytes, "there").unwrap() else {
+            panic!("another answer")
+        };
+        let written = snapshot();
+        assert_eq!(read.views[0].pieces, written.views[0].pieces);
+        let cuts: Vec<usize> = read.views[0].states.iter().map(|(cut, _)| *cut).collect();
+        assert_eq!(cuts, [1, 0]);
+        assert_eq!(read.views[0].states[0].1.batch(), written.views[0].states[0].1.batch());
+        assert_eq!(read.streams[0].ranges, written.streams[0].ranges);
+        assert_eq!(read.streams[0].batches, written.streams[0].batches);
+        let building = Answer::Building { view: "v".into(), done: 1, total: 3 };
+        let read = Answer::from_bytes(&building.to_bytes().unwrap(), "there").unwrap();
+        assert!(matches!(read, Answer::Building { view, done: 1, total: 3 } if view == "v"));
+    }
+
+    #[test]
+    fn a_damaged_answer_is_refused() {
+        let bytes = Answer::Snapshot(snapshot()).to_bytes().unwrap();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert!(Answer::from_bytes(&damaged, "there").is_err(), "byte {at}");
+        }
+        for length in 0..bytes.len() {
+            assert!(Answer::from_bytes(&bytes[..length], "there").is_err(), "cut to {length}");
+        }
+    }
 }

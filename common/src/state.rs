@@ -111,9 +111,9 @@ impl State {
     /// # Errors
     /// `Corrupt` if the digest does not fit or the format is another one.
     pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self> {
-        let (head, body) = bytes
-            .split_at_checked(32)
-            .ok_or_else(|| Error::corrupt(origin, format!("a state of {} bytes is cut short", bytes.len())))?;
+        let (head, body) = bytes.split_at_checked(32).ok_or_else(|| {
+            Error::corrupt(origin, format!("a state of {} bytes is cut short", bytes.len()))
+        })?;
         if Digest::from_bytes(head) != Some(Digest::of(body)) {
             return Err(Error::corrupt(origin, "the digest of the state does not fit its bytes"));
         }
@@ -165,4 +165,87 @@ fn encode(batch: &RecordBatch, columns: usize) -> Result<Rows> {
 
 fn too_large(_: std::num::TryFromIntError) -> Error {
     Error::Unavailable("a state of more than 4 billion keys".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int64Array, StringArray};
+    use arrow::datatypes::{DataType, Field};
+
+    fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![
+            Field::new("k0", DataType::Utf8, true),
+            Field::new("s0", DataType::Int64, true),
+        ]))
+    }
+
+    fn batch(rows: &[(Option<&str>, i64)]) -> RecordBatch {
+        let keys: StringArray = rows.iter().map(|r| r.0).collect();
+        let sums: Int64Array = rows.iter().map(|r| Some(r.1)).collect();
+        RecordBatch::try_new(schema(), vec![Arc::new(keys), Arc::new(sums)]).unwrap()
+    }
+
+    fn state(rows: &[(Option<&str>, i64)]) -> State {
+        State::from_rows(&schema(), 1, &[batch(rows)]).unwrap()
+    }
+
+    #[test]
+    fn rows_in_any_order_and_layout_are_one_state() {
+        let a = state(&[(Some("b"), 2), (None, 0), (Some("a"), 1)]);
+        let all = batch(&[(Some("x"), 9), (Some("a"), 1), (Some("b"), 2), (None, 0)]);
+        let b = State::from_rows(&schema(), 1, &[all.slice(2, 2), all.slice(1, 1)]).unwrap();
+        assert_eq!(a.digest().unwrap(), b.digest().unwrap());
+        assert_eq!(a.batch(), b.batch());
+        assert_ne!(a.digest().unwrap(), state(&[(Some("a"), 1), (Some("b"), 2)]).digest().unwrap());
+        assert_ne!(
+            a.digest().unwrap(),
+            state(&[(Some("b"), 2), (None, 1), (Some("a"), 1)]).digest().unwrap()
+        );
+    }
+
+    #[test]
+    fn stored_bytes_are_read_back_or_refused() {
+        let state = state(&[(Some("é"), i64::MIN), (None, 7)]);
+        let bytes = state.to_bytes().unwrap();
+        let read = State::from_bytes(&bytes, "x").unwrap();
+        assert_eq!((read.batch(), read.keys()), (state.batch(), 1));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            assert_eq!(
+                State::from_bytes(&damaged, "x").unwrap_err().kind(),
+                crate::Kind::Corrupt,
+                "byte {at}"
+            );
+        }
+        for length in [0, 5, 31, 32, 40, bytes.len() - 1] {
+            assert!(State::from_bytes(&bytes[..length], "x").is_err(), "cut to {length}");
+        }
+    }
+
+    #[test]
+    fn a_state_of_another_format_is_refused_by_its_number() {
+        let metadata = [(FORMAT_KEY.to_string(), "2".to_string()), (KEYS_KEY.to_string(), "1".to_string())];
+        let newer = Arc::new(Schema::new_with_metadata(schema().fields().clone(), metadata.into()));
+        let mut body = Vec::new();
+        let mut writer = StreamWriter::try_new(&mut body, &newer).unwrap();
+        writer.write(&under(&batch(&[(None, 1)]), &newer).unwrap()).unwrap();
+        writer.finish().unwrap();
+        drop(writer);
+        let bytes = [Digest::of(&body).as_bytes().as_slice(), &body].concat();
+        let message = State::from_bytes(&bytes, "state.redb").unwrap_err().to_string();
+        assert_eq!(message, "state.redb: a state of format 2, but this version reads format 1");
+    }
+
+    #[test]
+    fn buckets_share_no_key_and_lose_none() {
+        let names: Vec<String> = (0..100).map(|i| format!("k{i}")).collect();
+        let rows: Vec<_> = names.iter().enumerate().map(|(i, k)| (Some(k.as_str()), i as i64)).collect();
+        let state = state(&rows);
+        let buckets = state.buckets(4).unwrap();
+        assert!(buckets.iter().all(|b| b.rows() > 5), "spread by hash");
+        let all: Vec<RecordBatch> = buckets.iter().map(|b| b.batch().clone()).collect();
+        assert_eq!(State::from_rows(&schema(), 1, &all).unwrap().batch(), state.batch());
+    }
 }

@@ -1,1 +1,34 @@
-//! See the crate description.
+//! The serving layer: batch and speed views merged into one exact, fresh answer, over SQL and HTTP.
+//!
+//! ```text
+//! answer = finish( merge( batch[0, H), speed[H, now) ) )      for any horizon H
+//! ```
+//!
+//! [`Serving`] answers queries in this process, [`app`] over HTTP; [`HttpSpeed`] is the speed layer of
+//! another process.
+
+mod basis;
+mod encode;
+mod events;
+mod filter;
+mod http;
+mod metrics;
+mod query;
+mod rows;
+mod speed_client;
+mod sql_type;
+mod state_cache;
+mod status;
+#[cfg(test)]
+mod testing;
+
+pub use encode::Format;
+pub use http::{INGEST_LIMIT, app};
+pub use query::Serving;
+pub use rows::Rows;
+pub use speed_client::HttpSpeed;
+pub use sql_type::sql_type;
+pub use status::{
+    BatchStatus, Building, LayerStatus, SpeedStates, Status, StreamPartition, StreamStatus, TableStatus,
+    ViewState, ViewStatus,
+};

@@ -51,8 +51,8 @@ impl IntoResponse for Failure {
 }
 
 async fn snapshot(State(layer): Layer, body: Bytes) -> Result<Body, Failure> {
-    let request: SnapshotRequest =
-        serde_json::from_slice(&body).map_err(|e| Error::Invalid(format!("this is no snapshot request: {e}")))?;
+    let request: SnapshotRequest = serde_json::from_slice(&body)
+        .map_err(|e| Error::Invalid(format!("this is no snapshot request: {e}")))?;
     let answer = layer.snapshot(&request).await?;
     Ok(Body::from(answer.to_bytes()?))
 }

@@ -120,7 +120,8 @@ impl Ingest {
             }
             Ok::<_, Error>(parts)
         });
-        let parts = decoded.await.map_err(|e| Error::Internal(format!("decoding events of {stream}: {e}")))??;
+        let parts =
+            decoded.await.map_err(|e| Error::Internal(format!("decoding events of {stream}: {e}")))??;
         self.ingest_all(stream, parts).await
     }
 

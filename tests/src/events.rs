@@ -22,14 +22,27 @@ pub struct Event {
 }
 
 pub fn event() -> impl Strategy<Value = Event> {
-    let k = prop_oneof![Just(None), Just(Some("a")), Just(Some("b")), Just(Some("c")), Just(Some("é")), Just(Some(""))];
+    let k = prop_oneof![
+        Just(None),
+        Just(Some("a")),
+        Just(Some("b")),
+        Just(Some("c")),
+        Just(Some("é")),
+        Just(Some(""))
+    ];
     let n = prop_oneof![
         1 => Just(None),
         6 => (-3i64..8).prop_map(Some),
         // Large, but so that the sum of all events is a double: past that the plain query's avg is not exact.
         1 => prop_oneof![Just(Some(1 << 45)), Just(Some((1 << 45) + 1)), Just(Some(-(1 << 46)))],
     ];
-    let x = prop_oneof![Just(None), (-1e3f64..1e3).prop_map(Some), Just(Some(1e16)), Just(Some(-1e16)), Just(Some(0.1))];
+    let x = prop_oneof![
+        Just(None),
+        (-1e3f64..1e3).prop_map(Some),
+        Just(Some(1e16)),
+        Just(Some(-1e16)),
+        Just(Some(0.1))
+    ];
     let gap = prop_oneof![6 => Just(0u64), 1 => 1u64..5];
     (0i64..40, k, n, x, proptest::option::of(any::<bool>()), 0u32..2, gap)
         .prop_map(|(second, k, n, x, ok, partition, gap)| Event { second, k, n, x, ok, partition, gap })

@@ -150,7 +150,13 @@ fn two_epochs_through_one_plan_give_two_states() {
             let view = world.catalog.view(name).unwrap();
             let mut plans = plans(&world.catalog, view).await;
             let event = |k, n| crate::events::Event {
-                second: 1, k: Some(k), n: Some(n), x: None, ok: None, partition: 0, gap: 0,
+                second: 1,
+                k: Some(k),
+                n: Some(n),
+                x: None,
+                ok: None,
+                partition: 0,
+                gap: 0,
             };
             let epochs = [vec![event("a", 5), event("c", 1)], vec![event("b", 7), event("d", 9)]];
             let mut digests = Vec::new();
@@ -177,7 +183,13 @@ fn law_identity_of_the_mean_of_large_integers() {
             let mut numbers = large.to_vec();
             numbers.rotate_left(turn);
             let event = |n: &i64| crate::events::Event {
-                second: 1, k: Some("a"), n: Some(*n), x: None, ok: None, partition: 0, gap: 0,
+                second: 1,
+                k: Some("a"),
+                n: Some(*n),
+                x: None,
+                ok: None,
+                partition: 0,
+                gap: 0,
             };
             let events: Vec<_> = numbers.iter().map(event).collect();
             let pieces = cut(&partitions(clicks, &events)[0], &[0.3, 0.7]);

@@ -2,7 +2,10 @@
 #![cfg(test)]
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, unreachable_pub)]
 
+mod definitions;
 mod events;
 mod laws;
 mod oracle;
+mod parity;
+
 mod views;

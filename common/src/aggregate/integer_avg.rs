@@ -88,8 +88,7 @@ impl Groups {
     }
 
     fn columns(&mut self, emit_to: EmitTo) -> Result<[ArrayRef; 2]> {
-        let sums = Decimal128Array::from_iter_values(emit_to.take_needed(&mut self.sums))
-            .with_data_type(SUM);
+        let sums = Decimal128Array::from_iter_values(emit_to.take_needed(&mut self.sums)).with_data_type(SUM);
         Ok([Arc::new(sums), Arc::new(UInt64Array::from(emit_to.take_needed(&mut self.counts)))])
     }
 }

@@ -22,7 +22,10 @@ pub(crate) struct Mergeable {
 ///
 /// `input` is the schema below the aggregate. `DISTINCT` must have been rewritten before
 /// (see [`crate::view`]).
-pub(crate) fn mergeable(aggregate: &AggregateFunction, input: &DFSchema) -> Result<Result<Mergeable, String>> {
+pub(crate) fn mergeable(
+    aggregate: &AggregateFunction,
+    input: &DFSchema,
+) -> Result<Result<Mergeable, String>> {
     let params = &aggregate.params;
     let name = aggregate.func.name();
     if params.distinct {

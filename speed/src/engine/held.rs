@@ -14,7 +14,8 @@ use super::store::{SegmentRecord, UnitId, Write};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use twofold_common::{
-    Answer, Digest, Offset, OffsetRange, Offsets, Partition, SealedSegment, SpeedView, State, View, ViewRequest,
+    Answer, Digest, Offset, OffsetRange, Offsets, Partition, SealedSegment, SpeedView, State, View,
+    ViewRequest,
 };
 
 /// A partition of a stream.
@@ -87,7 +88,10 @@ pub(crate) struct Held {
 
 impl Held {
     /// Of these partitions and views, nothing yet.
-    pub(crate) fn new(places: impl IntoIterator<Item = Place>, views: impl IntoIterator<Item = Arc<View>>) -> Self {
+    pub(crate) fn new(
+        places: impl IntoIterator<Item = Place>,
+        views: impl IntoIterator<Item = Arc<View>>,
+    ) -> Self {
         let view = |view: Arc<View>| {
             (view.fingerprint(), HeldView { view, partitions: BTreeMap::new(), failed: None })
         };

@@ -12,14 +12,17 @@
 //! It does not wait for the archive: sealed segments are there for the archiver to take. After a crash, what was
 //! committed is loaded, and the rest of the log is folded again.
 
+mod build;
+mod epoch;
 mod held;
 mod layer;
+mod retire;
 mod runner;
+mod seal;
 mod store;
 mod watermark;
 
 use crate::ingest::{Clock, Ingest};
-use arrow::array::RecordBatch;
 use held::{Held, Place};
 use runner::Runner;
 use std::collections::BTreeMap;
@@ -27,13 +30,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
-use store::{SegmentRecord, StateStore, UnitId, Write};
+use store::{StateStore, Write};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
-use twofold_common::stream::{OFFSET, at_or_above, below};
 use twofold_common::{
-    Archive, BatchViews, Catalog, Digest, Error, Horizon, Kind, Log, Offset, OffsetRange, Partition,
-    Result, SealedSegment, SealedSegments, state_key,
+    Archive, BatchViews, Catalog, Digest, Error, Horizon, Log, Offset, Partition, Result, SealedSegment,
+    SealedSegments,
 };
 use watermark::WatermarkExpr;
 
@@ -130,8 +132,7 @@ impl Engine {
                 watermarks.insert(stream.name.clone(), expr);
             }
         }
-        let worker =
-            Worker { runners, watermarks, next_number, horizons: BTreeMap::new(), maintained: None };
+        let worker = Worker { runners, watermarks, next_number, horizons: BTreeMap::new(), maintained: None };
         let engine = Arc::new(Self {
             config,
             catalog,
@@ -209,7 +210,8 @@ impl Engine {
                     if held.views.get(&fingerprint).is_some_and(|v| v.partitions.contains_key(&place)) {
                         continue;
                     }
-                    let from = horizon.get(&stream).and_then(|p| p.get(partition)).copied().unwrap_or_default();
+                    let from =
+                        horizon.get(&stream).and_then(|p| p.get(partition)).copied().unwrap_or_default();
                     let (stream, partition) = place;
                     writes.push(Write::Position { fingerprint, stream, partition, from, to: from });
                 }
@@ -261,6 +263,12 @@ impl Engine {
         self.seal(&mut worker, true).await
     }
 
+    /// Looks up the newest batch views, and lets go of what they cover. The loop does this by itself.
+    pub async fn retire_covered(&self) -> Result<()> {
+        let mut worker = self.worker.lock().await;
+        self.retire(&mut worker).await
+    }
+
     /// What `gc` would drop: fingerprints of views that the project does not have, whose states are still stored.
     pub fn removed_views(&self) -> Vec<Digest> {
         self.read().removed.keys().copied().collect()
@@ -293,295 +301,6 @@ impl Engine {
         more |= self.build(&mut worker).await?;
         self.set_error(None);
         Ok(more)
-    }
-
-    /// Folds the next events of every partition into the views that have come so far, and commits states and offsets
-    /// in one transaction. Whether there were any.
-    #[tracing::instrument(level = "debug", skip_all)]
-    async fn epoch(&self, worker: &mut Worker) -> Result<bool> {
-        let places: Vec<Place> = self.read().partitions.keys().cloned().collect();
-        let mut writes = Vec::new();
-        for place in places {
-            writes.extend(self.epoch_of(worker, &place).await?);
-        }
-        if writes.is_empty() {
-            return Ok(false);
-        }
-        self.commit(writes).await?;
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        held.epochs += 1;
-        self.progress.send_replace(held.epochs);
-        Ok(true)
-    }
-
-    async fn epoch_of(&self, worker: &mut Worker, place: &Place) -> Result<Vec<Write>> {
-        let (stream, partition) = place;
-        let (folded, watermark, open) = {
-            let held = self.read();
-            let held = &held.partitions[place];
-            (held.folded, held.watermark, held.open().map(|(start, record)| (start, record.clone())))
-        };
-        let room = self.config.segment_rows.saturating_sub(open.as_ref().map_or(0, |(_, r)| r.rows)).max(1);
-        let max_rows = self.config.epoch_rows.min(usize::try_from(room).unwrap_or(usize::MAX));
-        let chunk = self.log.read(stream, *partition, folded, max_rows).await?;
-        if chunk.range.is_empty() {
-            return Ok(Vec::new());
-        }
-        let events = &chunk.batches;
-        let (start, mut record) = open.unwrap_or_else(|| {
-            (folded, SegmentRecord { opened_at: (self.clock)(), ..SegmentRecord::default() })
-        });
-        record.end = chunk.range.end;
-        record.rows += rows(events);
-        let newest = match worker.watermarks.get(stream) {
-            Some(expr) => expr.of(events)?,
-            None => None,
-        };
-        record.watermark = watermark.max(record.watermark).max(newest);
-
-        let mut writes = Vec::new();
-        let readers: Vec<Digest> = {
-            let held = self.read();
-            let at_front = held.views.iter().filter(|(_, view)| {
-                view.failed.is_none() && view.partitions.get(place).is_some_and(|p| p.to == folded)
-            });
-            at_front.map(|(fingerprint, _)| *fingerprint).collect()
-        };
-        for fingerprint in readers {
-            writes.extend(self.fold(worker, fingerprint, place, start, chunk.range, events).await?);
-        }
-        writes.push(Write::Segment { stream: stream.clone(), partition: *partition, start, record });
-        Ok(writes)
-    }
-
-    /// Folds the events of a range into a view's state of the segment that begins at `start`. A view whose query
-    /// fails on them is marked and left behind; all else goes on.
-    async fn fold(
-        &self,
-        worker: &mut Worker,
-        fingerprint: Digest,
-        place: &Place,
-        start: Offset,
-        range: OffsetRange,
-        events: &[RecordBatch],
-    ) -> Result<Vec<Write>> {
-        let (stream, partition) = place.clone();
-        let id = UnitId { fingerprint, stream: stream.clone(), partition, start };
-        let (from, unit) = {
-            let held = self.read();
-            let Some(held) = held.views.get(&fingerprint).and_then(|v| v.partitions.get(place)) else {
-                return Ok(Vec::new());
-            };
-            (held.from, held.units.get(&start).cloned())
-        };
-        let Some(runner) = worker.runners.get_mut(&fingerprint) else { return Ok(Vec::new()) };
-        worker.next_number += 1;
-        match runner.fold(&id, unit.as_ref(), events, worker.next_number).await {
-            Ok(mut writes) => {
-                writes.push(Write::Unit { id, end: range.end });
-                writes.push(Write::Position { fingerprint, stream, partition, from, to: range.end });
-                Ok(writes)
-            }
-            Err(e) if e.kind() == Kind::Invalid => {
-                let reason = format!("stream {stream}, partition {partition}, offsets {range}: {e}");
-                tracing::error!(view = %fingerprint.short(), reason, "a view's query fails on events");
-                let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-                if let Some(view) = held.views.get_mut(&fingerprint) {
-                    view.failed = Some(reason);
-                }
-                Ok(Vec::new())
-            }
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Seals the open segments that are full, old, or all.
-    async fn seal(&self, worker: &mut Worker, all: bool) -> Result<()> {
-        let now = (self.clock)();
-        let age = i64::try_from(self.config.segment_age.as_nanos()).unwrap_or(i64::MAX);
-        let due: Vec<(Place, Offset, SegmentRecord)> = {
-            let held = self.read();
-            let open = held.partitions.iter().filter_map(|(place, held)| Some((place, held.open()?)));
-            open.filter(|(_, (_, r))| {
-                all || r.rows >= self.config.segment_rows || now.saturating_sub(r.opened_at) >= age
-            })
-            .map(|(place, (start, record))| (place.clone(), start, record.clone()))
-            .collect()
-        };
-        for (place, start, record) in due {
-            self.seal_one(worker, place, start, record).await?;
-        }
-        Ok(())
-    }
-
-    async fn seal_one(
-        &self,
-        worker: &mut Worker,
-        place: Place,
-        start: Offset,
-        mut record: SegmentRecord,
-    ) -> Result<()> {
-        let (stream, partition) = place.clone();
-        let complete: Vec<(UnitId, held::Unit)> = {
-            let held = self.read();
-            let of_view = |(fingerprint, view): (&Digest, &held::HeldView)| {
-                let unit = view.partitions.get(&place)?.units.get(&start)?;
-                let id = UnitId { fingerprint: *fingerprint, stream: stream.clone(), partition, start };
-                (unit.end == record.end).then(|| (id, unit.clone()))
-            };
-            held.views.iter().filter_map(of_view).collect()
-        };
-        let mut writes = Vec::new();
-        for (id, unit) in complete {
-            let Some(runner) = worker.runners.get_mut(&id.fingerprint) else { continue };
-            worker.next_number += 1;
-            let (states, merged) = runner.whole(&id, &unit, worker.next_number).await?;
-            writes.extend(merged);
-            for (cut, state) in states {
-                record.states.insert(state_key(id.fingerprint, cut), state.digest()?);
-            }
-        }
-        record.sealed = true;
-        tracing::info!(stream, partition = partition.0, start = start.0, end = record.end.0, "segment sealed");
-        writes.push(Write::Segment { stream, partition, start, record });
-        self.commit(writes).await?;
-        self.sealing.send_modify(|n| *n += 1);
-        Ok(())
-    }
-
-    /// Folds one more piece of one view that lags behind its partitions. Whether there may be more.
-    async fn build(&self, worker: &mut Worker) -> Result<bool> {
-        let next = {
-            let held = self.read();
-            let lagging = held.views.iter().filter(|(_, view)| view.failed.is_none()).find_map(|(f, view)| {
-                let behind = view.partitions.iter().find(|(place, p)| p.to < held.folded(place))?;
-                Some((*f, behind.0.clone(), behind.1.to))
-            });
-            lagging
-        };
-        let Some((fingerprint, place, to)) = next else { return Ok(false) };
-        let (stream, partition) = (&place.0, place.1);
-        let local = {
-            let held = self.read();
-            held.partitions[&place].at(to).map(|(start, record)| (start, record.clone()))
-        };
-        let log_start = self.log.bounds(stream, partition).await?.start;
-        let (start, range, complete, events) = match local {
-            Some((start, record)) if log_start <= to => {
-                let chunk = self.log.read(stream, partition, to, self.config.epoch_rows).await?;
-                let end = chunk.range.end.min(record.end);
-                let events = chunk.batches.iter().map(|batch| below(batch, end)).collect::<Result<Vec<_>>>()?;
-                (start, OffsetRange::new(to, end), record.sealed && end == record.end, events)
-            }
-            _ => {
-                let columns = worker.runners.get(&fingerprint).map(|r| r.columns(stream)).unwrap_or_default();
-                let (range, events) = self.archived_events(stream, partition, to, columns).await?;
-                (range.start, OffsetRange::new(to, range.end), true, events)
-            }
-        };
-        let writes = self.fold(worker, fingerprint, &place, start, range, &events).await?;
-        self.commit(writes).await?;
-        if complete {
-            self.merge_unit(worker, fingerprint, &place, start).await?;
-        }
-        Ok(true)
-    }
-
-    /// Makes a finished unit one run for each cut.
-    async fn merge_unit(
-        &self,
-        worker: &mut Worker,
-        fingerprint: Digest,
-        place: &Place,
-        start: Offset,
-    ) -> Result<()> {
-        let unit = {
-            let held = self.read();
-            let partition = held.views.get(&fingerprint).and_then(|v| v.partitions.get(place));
-            partition.and_then(|p| p.units.get(&start)).cloned()
-        };
-        let (Some(unit), Some(runner)) = (unit, worker.runners.get_mut(&fingerprint)) else { return Ok(()) };
-        worker.next_number += 1;
-        let id = UnitId { fingerprint, stream: place.0.clone(), partition: place.1, start };
-        let (_, writes) = runner.whole(&id, &unit, worker.next_number).await?;
-        self.commit(writes).await
-    }
-
-    /// The archived segment in which `from` lies, and its events at or above `from`.
-    async fn archived_events(
-        &self,
-        stream: &str,
-        partition: Partition,
-        from: Offset,
-        mut columns: Vec<String>,
-    ) -> Result<(OffsetRange, Vec<RecordBatch>)> {
-        let manifest = self.archive.manifest(stream).await?;
-        let segments = manifest.as_ref().and_then(|m| m.body.segments.get(&partition));
-        let segment = segments.and_then(|all| all.iter().find(|s| s.range.contains(from))).ok_or_else(|| {
-            Error::corrupt(
-                format!("archive of stream {stream}, partition {partition}"),
-                format!("offset {from} is neither in the log nor in the archive"),
-            )
-        })?;
-        if !columns.iter().any(|c| c == OFFSET) {
-            columns.push(OFFSET.to_string());
-        }
-        let schema = self.catalog.stream(stream)?.event_schema();
-        let batches = self.archive.read_segment(segment, &schema, Some(&columns)).await?;
-        let batches = batches.iter().map(|batch| at_or_above(batch, from));
-        Ok((segment.range, batches.collect::<Result<_>>()?))
-    }
-
-    /// Lets go of states that batch views cover, and of log and segments that nobody needs.
-    async fn retire(&self, worker: &mut Worker) -> Result<()> {
-        for view in self.catalog.views().values() {
-            let fingerprint = view.fingerprint();
-            let horizon = self.horizon(view.name(), fingerprint).await?;
-            if horizon.is_empty() {
-                continue;
-            }
-            let seen = worker.horizons.entry(fingerprint).or_insert_with(|| (horizon.clone(), Instant::now()));
-            if seen.0 != horizon {
-                *seen = (horizon.clone(), Instant::now());
-            }
-            let grace_over = seen.1.elapsed() >= self.config.retire_grace;
-            let writes = {
-                let held = self.read();
-                let mut writes = Vec::new();
-                for (stream, offsets) in &horizon {
-                    for (partition, offset) in offsets {
-                        let place = (stream.clone(), *partition);
-                        let at = held.views.get(&fingerprint).and_then(|v| v.partitions.get(&place));
-                        // A view that has not come to the horizon yet need not fold what batch already has.
-                        if grace_over || at.is_some_and(|p| p.to < *offset) {
-                            writes.extend(held.retire(fingerprint, &place, *offset));
-                        }
-                    }
-                }
-                writes
-            };
-            self.commit(writes).await?;
-        }
-        self.trim().await
-    }
-
-    async fn trim(&self) -> Result<()> {
-        for stream in self.catalog.streams().keys() {
-            for (partition, (archived, _)) in self.archived(stream).await? {
-                let place = (stream.clone(), partition);
-                let (covered, writes) = {
-                    let held = self.read();
-                    let covered = held.covered(&place, archived);
-                    (covered, held.forget_segments(&place, covered))
-                };
-                if covered > self.log.bounds(stream, partition).await?.start {
-                    self.log.trim(stream, partition, covered).await?;
-                    tracing::info!(stream, partition = partition.0, below = covered.0, "log trimmed");
-                }
-                self.commit(writes).await?;
-            }
-        }
-        Ok(())
     }
 
     /// Where the archive of each partition of a stream ends, and the watermark there.
@@ -632,8 +351,4 @@ impl SealedSegments for Engine {
 /// Whether a stream was declared, and is not the stream of another's rejected events.
 fn is_declared(catalog: &Catalog, name: &str) -> bool {
     !catalog.streams().values().any(|s| s.rejected().name == name)
-}
-
-fn rows(batches: &[RecordBatch]) -> u64 {
-    batches.iter().map(|batch| batch.num_rows() as u64).sum()
 }

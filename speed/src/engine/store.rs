@@ -55,15 +55,46 @@ pub(crate) struct UnitId {
 /// One change of the store.
 #[derive(Debug)]
 pub(crate) enum Write {
-    Segment { stream: String, partition: Partition, start: Offset, record: SegmentRecord },
-    DropSegment { stream: String, partition: Partition, start: Offset },
-    Position { fingerprint: Digest, stream: String, partition: Partition, from: Offset, to: Offset },
-    Unit { id: UnitId, end: Offset },
-    DropUnit { id: UnitId },
-    Run { id: UnitId, cut: usize, number: u64, state: State },
-    DropRun { id: UnitId, cut: usize, number: u64 },
+    Segment {
+        stream: String,
+        partition: Partition,
+        start: Offset,
+        record: SegmentRecord,
+    },
+    DropSegment {
+        stream: String,
+        partition: Partition,
+        start: Offset,
+    },
+    Position {
+        fingerprint: Digest,
+        stream: String,
+        partition: Partition,
+        from: Offset,
+        to: Offset,
+    },
+    Unit {
+        id: UnitId,
+        end: Offset,
+    },
+    DropUnit {
+        id: UnitId,
+    },
+    Run {
+        id: UnitId,
+        cut: usize,
+        number: u64,
+        state: State,
+    },
+    DropRun {
+        id: UnitId,
+        cut: usize,
+        number: u64,
+    },
     /// All of a view.
-    DropView { fingerprint: Digest },
+    DropView {
+        fingerprint: Digest,
+    },
 }
 
 /// What the store holds.
@@ -83,10 +114,12 @@ impl Contents {
 
     /// What is stored, as the changes that lead to it.
     pub(crate) fn into_writes(self) -> Vec<Write> {
-        let segments = self
-            .segments
-            .into_iter()
-            .map(|(stream, partition, start, record)| Write::Segment { stream, partition, start, record });
+        let segments = self.segments.into_iter().map(|(stream, partition, start, record)| Write::Segment {
+            stream,
+            partition,
+            start,
+            record,
+        });
         let positions = self.positions.into_iter().map(|(fingerprint, stream, partition, from, to)| {
             Write::Position { fingerprint, stream, partition, from, to }
         });
@@ -109,10 +142,8 @@ impl StateStore {
     /// # Errors
     /// `Conflict` if another process has it open; `Corrupt` if it is damaged or of a newer format.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let store = Self {
-            db: Database::create(path).map_err(|e| open_error(path, e))?,
-            path: path.to_path_buf(),
-        };
+        let store =
+            Self { db: Database::create(path).map_err(|e| open_error(path, e))?, path: path.to_path_buf() };
         store.check_format()?;
         Ok(store)
     }
@@ -149,11 +180,14 @@ impl StateStore {
         for entry in txn.open_table(SEGMENTS).map_err(|e| self.error(e))?.iter().map_err(|e| self.error(e))? {
             let (key, value) = entry.map_err(|e| self.error(e))?;
             let (stream, partition, start) = key.value();
-            let record = serde_json::from_slice(value.value())
-                .map_err(|e| self.corrupt(format!("segment {start} of {stream}, partition {partition}: {e}")))?;
+            let record = serde_json::from_slice(value.value()).map_err(|e| {
+                self.corrupt(format!("segment {start} of {stream}, partition {partition}: {e}"))
+            })?;
             contents.segments.push((stream.to_string(), Partition(partition), Offset(start), record));
         }
-        for entry in txn.open_table(POSITIONS).map_err(|e| self.error(e))?.iter().map_err(|e| self.error(e))? {
+        for entry in
+            txn.open_table(POSITIONS).map_err(|e| self.error(e))?.iter().map_err(|e| self.error(e))?
+        {
             let (key, value) = entry.map_err(|e| self.error(e))?;
             let (fingerprint, stream, partition) = key.value();
             let (from, to) = value.value();
@@ -175,7 +209,8 @@ impl StateStore {
             let (key, value) = entry.map_err(|e| self.error(e))?;
             let (fingerprint, stream, partition, start, cut, number) = key.value();
             let id = self.unit(fingerprint, stream, partition, start)?;
-            let origin = format!("{}: state of {stream}, partition {partition}, segment {start}", self.path.display());
+            let origin =
+                format!("{}: state of {stream}, partition {partition}, segment {start}", self.path.display());
             let state = State::from_bytes(value.value(), &origin)?;
             contents.runs.push((id, cut as usize, number, state));
         }
@@ -261,7 +296,12 @@ impl StateStore {
     }
 }
 
-fn run_key<'a>(fingerprint: &'a str, id: &'a UnitId, cut: usize, number: u64) -> (&'a str, &'a str, u32, u64, u32, u64) {
+fn run_key<'a>(
+    fingerprint: &'a str,
+    id: &'a UnitId,
+    cut: usize,
+    number: u64,
+) -> (&'a str, &'a str, u32, u64, u32, u64) {
     (fingerprint, &id.stream, id.partition.0, id.start.0, u32::try_from(cut).unwrap_or(u32::MAX), number)
 }
 

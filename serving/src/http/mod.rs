@@ -1,0 +1,65 @@
+//! The HTTP interface.
+//!
+//! ```text
+//! POST /v1/streams/{name}     events -> {"accepted", "rejected", "offsets", "reasons"} after they are durable
+//! POST /v1/sql                {"sql": "…"} -> {"columns", "rows", "coverage"}
+//! GET  /v1/views/{name}       ?column=value&… -> the same
+//! GET  /v1/status             see [`Status`](crate::Status)
+//! GET  /healthz               200 while the process lives; it says nothing about the other layers
+//! GET  /metrics               OpenMetrics text
+//! ```
+//!
+//! Events are of the request's `Content-Type`; without one, or with that of a form, which some clients send
+//! unasked, they are `application/x-ndjson`. A body has at most [`INGEST_LIMIT`] bytes.
+//!
+//! Rows come as JSON, CSV or an Arrow stream: `?format=json|csv|arrow`, else the first of these that `Accept`
+//! names, else JSON. CSV and Arrow have the coverage in the header `twofold-coverage` if it is short, Arrow
+//! also in its metadata. `column=value` given for two columns asks for both, twice for one column for either;
+//! `limit=n` bounds the rows. A column that is called `limit` or `format` is for SQL.
+//!
+//! Every error is `{"error": "<what and what to do>", "kind": "…"}`, see [`wire`](twofold_common::wire). No
+//! request makes the process panic, and none is retried here.
+
+mod events;
+mod failure;
+mod rows;
+
+use crate::metrics;
+use crate::query::Serving;
+use crate::status::Status;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use failure::Failure;
+use std::sync::Arc;
+
+pub use events::INGEST_LIMIT;
+
+/// The HTTP interface of a serving layer.
+pub fn app(serving: Arc<Serving>) -> Router {
+    Router::new()
+        .route("/v1/streams/{name}", post(events::append).layer(DefaultBodyLimit::max(INGEST_LIMIT)))
+        .route("/v1/sql", post(rows::sql).layer(DefaultBodyLimit::max(rows::SQL_LIMIT)))
+        .route("/v1/views/{name}", get(rows::view))
+        .route("/v1/status", get(status))
+        .route("/healthz", get(async || "ok"))
+        .route("/metrics", get(metrics))
+        .fallback(failure::no_such_path)
+        .method_not_allowed_fallback(failure::no_such_method)
+        .with_state(serving)
+}
+
+async fn status(State(serving): State<Arc<Serving>>) -> Result<Json<Status>, Failure> {
+    Ok(Json(serving.status().await?))
+}
+
+async fn metrics(State(serving): State<Arc<Serving>>) -> Result<impl IntoResponse, Failure> {
+    let speed = serving.speed.status().await.ok();
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], serving.metrics.encode(speed.as_ref())?))
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,211 @@
+use super::*;
+use crate::rows::Rows;
+use crate::speed_client::HttpSpeed;
+use crate::status::ViewState;
+use crate::testing::{EVENTS, World, canonical};
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+use twofold_common::Answer;
+
+async fn send(world: &World, request: Request<Body>) -> (StatusCode, axum::http::HeaderMap, Bytes) {
+    let response = app(world.serving()).oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    (parts.status, parts.headers, to_bytes(body, usize::MAX).await.unwrap())
+}
+
+async fn get(world: &World, path: &str) -> (StatusCode, Value) {
+    let (status, _, body) = send(world, Request::get(path).body(Body::empty()).unwrap()).await;
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+async fn post(world: &World, path: &str, body: impl Into<Body>) -> (StatusCode, Value) {
+    let (status, _, body) = send(world, Request::post(path).body(body.into()).unwrap()).await;
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+#[tokio::test]
+async fn sql_gives_columns_rows_and_coverage() {
+    let world = World::new().await;
+    world.batch_to("totals", [10, 0]).await;
+    let (status, answer) = post(&world, "/v1/sql", r#"{"sql": "SELECT n FROM totals"}"#).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(
+        answer,
+        json!({
+            "columns": [{"name": "n", "type": "BIGINT"}],
+            "rows": [{"n": 2 * EVENTS}],
+            "coverage": [
+                {"relation": "totals", "stream": "flights", "partition": 0, "batch": [0, 10], "speed": [10, EVENTS]},
+                {"relation": "totals", "stream": "flights", "partition": 1, "batch": [0, 0], "speed": [0, EVENTS]},
+            ],
+        })
+    );
+}
+
+#[tokio::test]
+async fn rows_come_in_the_format_that_is_asked_for() {
+    let world = World::new().await;
+    let sql = r#"{"sql": "SELECT n FROM totals"}"#;
+    let request = Request::post("/v1/sql?format=csv").body(Body::from(sql)).unwrap();
+    let (_, headers, body) = send(&world, request).await;
+    assert_eq!(body, format!("n\n{}\n", 2 * EVENTS));
+    assert_eq!(headers["content-type"], "text/csv; charset=utf-8");
+    assert!(headers["twofold-coverage"].to_str().unwrap().contains("\"relation\":\"totals\""));
+
+    let arrow = "application/vnd.apache.arrow.stream";
+    let request = Request::get("/v1/views/delays").header("accept", arrow).body(Body::empty()).unwrap();
+    let (_, headers, body) = send(&world, request).await;
+    assert_eq!(headers["content-type"], arrow);
+    let rows = Rows::from_arrow(&body, "test").unwrap();
+    assert_eq!(canonical(&rows.batches), canonical(&world.plain("SELECT * FROM delays").await));
+    assert_eq!(rows.coverage.len(), 2);
+}
+
+#[tokio::test]
+async fn a_view_is_read_with_filters_and_limit() {
+    let world = World::new().await;
+    let (status, answer) = get(&world, "/v1/views/delays?name=United&name=JetBlue&limit=1").await;
+    assert_eq!((status, answer["rows"].as_array().unwrap().len()), (StatusCode::OK, 1));
+    let (_, answer) = get(&world, "/v1/views/delays?name=no%20one").await;
+    assert_eq!(answer["rows"], json!([]));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_told_as_json() {
+    let world = World::new().await;
+    let gets = [
+        ("/v1/views/none", 404, "there is no view none"),
+        ("/v1/views/delays?nome=x", 400, "view delays has no column nome"),
+        ("/v1/views/totals?n=many", 400, "column n: expected BIGINT, found \\\"many\\\""),
+        ("/v1/views/totals?limit=-1", 400, "limit: expected a number"),
+        ("/v1/views/totals?limit=1&limit=2", 400, "limit is given more than once"),
+        ("/v1/views/totals?format=xml", 400, "there are: json, csv, arrow"),
+        ("/v1/views/%FF", 400, "UTF-8"),
+        ("/v2", 404, "there is nothing at /v2"),
+        ("/v1/sql", 405, "does not take GET"),
+    ];
+    for (path, status, reason) in gets {
+        let (found, body) = get(&world, path).await;
+        assert!(
+            found.as_u16() == status && body["error"].to_string().contains(reason),
+            "{path}: {found} {body}"
+        );
+    }
+    let posts = [
+        ("/v1/sql", "", 400, "the body is not"),
+        ("/v1/sql", "{\"sql\": 1}", 400, "the body is not"),
+        ("/v1/sql", "{\"sql\": \"SELECT 1\", \"limit\": 3}", 400, "unknown field"),
+        ("/v1/sql?x=1", "{\"sql\": \"SELECT 1\"}", 400, "there is no parameter x"),
+        ("/v1/sql", "{\"sql\": \"SELECT nothing FROM totals\"}", 400, "nothing"),
+        ("/v1/streams/none", "{}", 404, "there is no stream none"),
+    ];
+    for (path, body, status, reason) in posts {
+        let (found, answer) = post(&world, path, body).await;
+        assert!(
+            found.as_u16() == status && answer["error"].to_string().contains(reason),
+            "{path}: {found} {answer}"
+        );
+    }
+    let (_, body) = get(&world, "/v1/views/none").await;
+    assert_eq!(body["kind"], "not_found");
+}
+
+#[tokio::test]
+async fn a_view_that_is_being_built_is_503() {
+    let world = World::new().await;
+    let building = Answer::Building { view: "totals".into(), done: 1, total: 4 };
+    world.speed.script(|s| s.instead = Some(building));
+    let (status, body) = get(&world, "/v1/views/totals").await;
+    assert_eq!((status.as_u16(), &body["kind"]), (503, &json!("unavailable")));
+    assert!(body["error"].to_string().contains("25 %"), "{body}");
+}
+
+#[tokio::test]
+async fn events_are_passed_on_with_their_type() {
+    let world = World::new().await;
+    let (status, receipt) = post(&world, "/v1/streams/flights", "{}").await;
+    assert_eq!((status, &receipt["accepted"], &receipt["rejected"]), (StatusCode::OK, &json!(3), &json!(1)));
+    for given in ["text/csv", "application/x-www-form-urlencoded"] {
+        let request =
+            Request::post("/v1/streams/flights").header("content-type", given).body(Body::from("x"));
+        send(&world, request.unwrap()).await;
+    }
+    let appended = world.speed.script(|s| s.appended.clone());
+    let formats: Vec<_> = appended.iter().map(|(_, format, _)| format.as_str()).collect();
+    assert_eq!(formats, ["application/x-ndjson", "text/csv", "application/x-ndjson"]);
+    assert_eq!(appended[0].2, "{}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_413_and_not_passed_on() {
+    let world = World::new().await;
+    let (status, body) = post(&world, "/v1/streams/flights", vec![b'\n'; INGEST_LIMIT + 1]).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(
+        body["error"].to_string().contains("larger than 64 MiB: send the events in several requests"),
+        "{body}"
+    );
+    assert!(world.speed.script(|s| s.appended.is_empty()));
+    let (status, _) = post(&world, "/v1/streams/flights", vec![b'\n'; INGEST_LIMIT]).await;
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn status_joins_what_is_stored_with_what_speed_knows() {
+    let world = World::new().await;
+    world.archive_to([10, 0]).await;
+    world.batch_to("delays", [10, 0]).await;
+    let (_, body) = get(&world, "/v1/status").await;
+    let status: Status = serde_json::from_value(body).unwrap();
+    let flights = status.streams.iter().find(|s| s.name == "flights").unwrap();
+    assert_eq!((flights.events, flights.rejected), (2 * EVENTS, 0));
+    assert_eq!((flights.partitions[0].archived, flights.partitions[0].lag), (10, Some(2)));
+    assert_eq!(flights.partitions[0].watermark.as_deref(), Some("2013-01-01T10:00:00Z"));
+    let view = |name: &str| status.views.iter().find(|v| v.name == name).unwrap();
+    let batch = view("delays").batch.as_ref().unwrap();
+    assert_eq!((batch.version, batch.created.as_str()), (1, "2013-01-01T10:00:00Z"));
+    assert!(batch.rows > 0 && view("totals").batch.is_none());
+    assert_eq!((view("delays").state, view("late").state), (ViewState::Live, ViewState::Building));
+    assert_eq!((&status.query_views[..], status.tables[0].rows), (&["worst".to_string()][..], 3));
+}
+
+#[tokio::test]
+async fn status_and_metrics_answer_without_the_speed_layer() {
+    let world = World::new().await;
+    let nowhere = Arc::new(HttpSpeed::new("http://127.0.0.1:1").unwrap());
+    let serving = world.serving_with(nowhere);
+    let status = serving.status().await.unwrap();
+    assert!(!status.speed.reachable && status.speed.error.unwrap().contains("http://127.0.0.1:1"));
+    assert!(status.views.iter().all(|v| v.state == ViewState::Offline));
+    let request = |path| Request::get(path).body(Body::empty()).unwrap();
+    let metrics = app(Arc::clone(&serving)).oneshot(request("/metrics")).await.unwrap();
+    let text = to_bytes(metrics.into_body(), usize::MAX).await.unwrap();
+    assert!(String::from_utf8_lossy(&text).contains("twofold_speed_up 0\n"));
+    let health = app(serving).oneshot(request("/healthz")).await.unwrap();
+    assert_eq!(to_bytes(health.into_body(), 100).await.unwrap(), "ok");
+}
+
+#[tokio::test]
+async fn queries_and_appends_are_counted() {
+    let world = World::new().await;
+    let app = app(world.serving());
+    let call = async |request: Request<Body>| app.clone().oneshot(request).await.unwrap();
+    call(Request::post("/v1/sql").body(Body::from(r#"{"sql": "SELECT * FROM airlines"}"#)).unwrap()).await;
+    call(Request::get("/v1/views/none").body(Body::empty()).unwrap()).await;
+    call(Request::post("/v1/streams/flights").body(Body::from("{}")).unwrap()).await;
+    let metrics = call(Request::get("/metrics").body(Body::empty()).unwrap()).await;
+    let text = to_bytes(metrics.into_body(), usize::MAX).await.unwrap();
+    let text = String::from_utf8_lossy(&text);
+    for line in [
+        "twofold_queries_total 1",
+        "twofold_query_rows_total 3",
+        "twofold_errors_total{kind=\"not_found\"} 1",
+        "twofold_ingest_accepted_events_total{stream=\"flights\"} 3",
+        "twofold_lag_offsets{stream=\"flights\",partition=\"0\"} 2",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
+}

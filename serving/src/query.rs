@@ -1,0 +1,349 @@
+//! Answering a query: one basis, one snapshot of the speed layer, one plan over both.
+//!
+//! ```text
+//! answer = finish( merge( batch[0, H), speed[H, now) ) )      for any horizon H
+//! ```
+//!
+//! For each query: take a manifest of each relation that it reads, ask the speed layer once for all that lies
+//! above, check the coverage, put both in the place of the plan's states and streams, and run it. If the
+//! speed layer has dropped what lies above a manifest, there is a newer one: take that, and ask again.
+//!
+//! An answer is whole or an error: without the speed layer there is none. Two queries may see two moments.
+//! What was acknowledged before a query is in its answer, as far as the speed layer has got to it: coverage
+//! tells.
+
+use crate::basis::{Basis, Relations, ViewBasis};
+use crate::events::Events;
+use crate::filter::filtered;
+use crate::metrics::Metrics;
+use crate::rows::Rows;
+use crate::state_cache::StateCache;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::collect;
+use datafusion::prelude::DataFrame;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use twofold_common::scan::{Source, bind, sources};
+use twofold_common::{
+    Answer, Archive, BatchViews, Catalog, Coverage, Error, IngestReceipt, Kind, Result, Snapshot, SpeedLayer,
+    SpeedView, StateFile,
+};
+
+/// How often a query starts again because the speed layer has moved on.
+const TRIES: u32 = 6;
+/// How long it waits before the second try; twice as long before each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+/// How many bytes of decoded batch states are kept, unless said otherwise.
+const STATE_CACHE_BYTES: usize = 512 << 20;
+
+/// The serving layer of a project.
+#[derive(Debug)]
+pub struct Serving {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) archive: Archive,
+    pub(crate) batch_views: BatchViews,
+    pub(crate) speed: Arc<dyn SpeedLayer>,
+    pub(crate) metrics: Metrics,
+    states: StateCache,
+}
+
+/// What a plan runs over: one relation for each of its sources.
+type Bindings = BTreeMap<Key, Arc<dyn TableProvider>>;
+
+/// A source as a key: a stream, or a view's cut.
+type Key = (String, Option<usize>);
+
+impl Serving {
+    /// Serves `catalog` from what is stored and what `speed` holds.
+    pub fn new(
+        catalog: Arc<Catalog>,
+        archive: Archive,
+        batch_views: BatchViews,
+        speed: Arc<dyn SpeedLayer>,
+    ) -> Self {
+        let states = StateCache::new(STATE_CACHE_BYTES);
+        Self { catalog, archive, batch_views, speed, metrics: Metrics::default(), states }
+    }
+
+    /// With room for `bytes` of decoded batch states, instead of 512 MiB.
+    pub fn with_state_cache(mut self, bytes: usize) -> Self {
+        self.states = StateCache::new(bytes);
+        self
+    }
+
+    /// The relations that are served.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// The answer to one query in SQL.
+    ///
+    /// # Errors
+    /// `Invalid` or `NotFound` if the query is wrong; `Unavailable` if the speed layer cannot be reached, or
+    /// builds a view still; `Corrupt` if what is stored is damaged; `Internal` if the coverage law does not
+    /// hold.
+    pub async fn query(&self, sql: &str) -> Result<Rows> {
+        self.measured(async { self.answer(self.catalog.plan(sql).await?).await }).await
+    }
+
+    /// The rows of a view where each column of `filters` has one of the values given for it.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown view, `Invalid` for an unknown column or a value that its type does not
+    /// have; otherwise as [`query`](Self::query).
+    pub async fn query_view(
+        &self,
+        view: &str,
+        filters: &[(String, String)],
+        limit: Option<usize>,
+    ) -> Result<Rows> {
+        self.measured(async {
+            let plan = self.catalog.scan_view(view).await?;
+            self.answer(filtered(plan, view, filters, limit)?).await
+        })
+        .await
+    }
+
+    /// Passes events on to the speed layer; answers after they are durable.
+    ///
+    /// # Errors
+    /// Those of the speed layer.
+    pub async fn ingest(&self, stream: &str, format: &str, body: Bytes) -> Result<IngestReceipt> {
+        let receipt = self.speed.ingest(stream, format, body).await;
+        match &receipt {
+            Ok(receipt) => self.metrics.ingested(stream, receipt),
+            Err(e) => self.metrics.failed(e.kind()),
+        }
+        receipt
+    }
+
+    async fn measured(&self, answer: impl Future<Output = Result<Rows>>) -> Result<Rows> {
+        let started = Instant::now();
+        let answer = answer.await;
+        match &answer {
+            Ok(rows) => {
+                let (rows, elapsed) = (rows.num_rows(), started.elapsed());
+                self.metrics.answered(rows, elapsed);
+                tracing::debug!(rows, elapsed_ms = elapsed.as_secs_f64() * 1e3, "a query was answered");
+            }
+            Err(e) => self.metrics.failed(e.kind()),
+        }
+        answer
+    }
+
+    async fn answer(&self, plan: LogicalPlan) -> Result<Rows> {
+        let (bindings, coverage) = self.bindings(&sources(&plan)?).await?;
+        let bound = bind(plan, |source| {
+            let relation = bindings.get(&key(source));
+            relation.cloned().ok_or_else(|| Error::Internal(format!("nothing is bound to {:?}", key(source))))
+        })?;
+        let state = self.catalog.session().state();
+        let context = state.task_ctx();
+        let plan = DataFrame::new(state, bound).create_physical_plan().await?;
+        let schema = plan.schema();
+        let batches = collect(plan, context).await?;
+        Ok(Rows { schema, batches, coverage })
+    }
+
+    /// What the sources hold at one moment, and what that covers.
+    async fn bindings(&self, sources: &[Source]) -> Result<(Bindings, Vec<Coverage>)> {
+        let relations = Relations::of(sources, &self.catalog)?;
+        let mut wait = FIRST_WAIT;
+        let mut again = None;
+        for _ in 0..TRIES {
+            if again.take().is_some() {
+                sleep(wait).await;
+                wait *= 2;
+            }
+            let basis = Basis::take(&relations, &self.catalog, &self.archive, &self.batch_views).await?;
+            let stored = match self.stored(sources, &basis).await {
+                // Removed with its manifest, which was replaced meanwhile.
+                Err(e) if e.kind() == Kind::NotFound => {
+                    again = Some(Error::corrupt(
+                        "the batch views",
+                        format!("{e}, but a manifest names it: restore it"),
+                    ));
+                    continue;
+                }
+                stored => stored?,
+            };
+            let snapshot = match self.snapshot(&basis).await? {
+                Ok(snapshot) => snapshot,
+                Err(retired) => {
+                    again = Some(retired);
+                    continue;
+                }
+            };
+            let coverage = basis.coverage(&snapshot)?;
+            return Ok((self.bind_all(sources, &basis, stored, &snapshot)?, coverage));
+        }
+        Err(again.unwrap_or_else(|| Error::Internal("no try was made".into())))
+    }
+
+    /// The snapshot above a basis, or why another basis is needed.
+    async fn snapshot(&self, basis: &Basis) -> Result<Result<Snapshot, Error>> {
+        if basis.is_empty() {
+            return Ok(Ok(Snapshot::default()));
+        }
+        match self.speed.snapshot(&basis.request()).await? {
+            Answer::Snapshot(snapshot) => Ok(Ok(snapshot)),
+            Answer::Retired { relation } => Ok(Err(Error::Unavailable(format!(
+                "the speed layer has dropped a part of {relation} that the newest manifest found does not cover: try \
+                 again; if it stays so, the speed layer and this process use different stores"
+            )))),
+            Answer::Building { view, done, total } => {
+                let percent = (u128::from(done) * 100).checked_div(u128::from(total)).unwrap_or(0);
+                Err(Error::Unavailable(format!(
+                    "view {view} is being built: {percent} % ({} of {} events folded); try again later",
+                    grouped(done),
+                    grouped(total)
+                )))
+            }
+            Answer::Unknown { view } => Err(Error::Unavailable(format!(
+                "the speed layer runs with another definition of view {view}, or without it: restart whichever of \
+                 `twofold speed` and `twofold serve` was started before the project changed"
+            ))),
+            Answer::Failed { view, reason } => Err(Error::Invalid(format!(
+                "view {view} stands still because its query failed on an event ({reason}): change its query"
+            ))),
+        }
+    }
+
+    /// The rows of the batch states that the sources need.
+    async fn stored(&self, sources: &[Source], basis: &Basis) -> Result<BTreeMap<Key, Vec<RecordBatch>>> {
+        let mut stored = BTreeMap::new();
+        for source in sources {
+            let Source::State { view, cut, .. } = source else { continue };
+            let Some(files) = basis.view(view).and_then(|basis| basis.files.get(*cut)) else { continue };
+            let mut batches = Vec::new();
+            for file in files {
+                batches.extend(self.state_file(file).await?);
+            }
+            stored.insert(key(source), batches);
+        }
+        Ok(stored)
+    }
+
+    async fn state_file(&self, file: &StateFile) -> Result<Vec<RecordBatch>> {
+        if let Some(batches) = self.states.get(&file.digest) {
+            return Ok(batches);
+        }
+        let batches = self.batch_views.read_state(file).await?;
+        self.states.put(file.digest, batches.clone());
+        Ok(batches)
+    }
+
+    fn bind_all(
+        &self,
+        sources: &[Source],
+        basis: &Basis,
+        mut stored: BTreeMap<Key, Vec<RecordBatch>>,
+        snapshot: &Snapshot,
+    ) -> Result<Bindings> {
+        let mut bindings = Bindings::new();
+        for source in sources {
+            let relation: Arc<dyn TableProvider> = match source {
+                Source::State { view, cut, .. } => {
+                    let found = basis.views.iter().zip(&snapshot.views).find(|(b, _)| b.view.name() == view);
+                    let (basis, speed) =
+                        found.ok_or_else(|| Error::Internal(format!("no basis for view {view}")))?;
+                    Arc::new(states(basis, *cut, stored.remove(&key(source)).unwrap_or_default(), speed)?)
+                }
+                Source::Stream(stream) => {
+                    let found =
+                        basis.streams.iter().zip(&snapshot.streams).find(|(b, _)| &b.def.name == stream);
+                    let (basis, tail) =
+                        found.ok_or_else(|| Error::Internal(format!("no basis for stream {stream}")))?;
+                    Arc::new(Events {
+                        archive: self.archive.clone(),
+                        schema: basis.def.event_schema(),
+                        segments: basis.segments.clone(),
+                        tail: tail.batches.clone(),
+                    })
+                }
+            };
+            bindings.insert(key(source), relation);
+        }
+        Ok(bindings)
+    }
+}
+
+impl Basis {
+    fn view(&self, name: &str) -> Option<&ViewBasis> {
+        self.views.iter().find(|basis| basis.view.name() == name)
+    }
+}
+
+fn key(source: &Source) -> Key {
+    match source {
+        Source::State { view, cut, .. } => (view.clone(), Some(*cut)),
+        Source::Stream(stream) => (stream.clone(), None),
+    }
+}
+
+/// The states of one cut, from both layers, as one relation: the plan above merges them.
+fn states(basis: &ViewBasis, cut: usize, stored: Vec<RecordBatch>, speed: &SpeedView) -> Result<MemTable> {
+    let view = basis.view.name();
+    let cuts = basis.view.cuts();
+    let schema =
+        cuts.get(cut).ok_or_else(|| Error::Internal(format!("view {view} has no cut {cut}")))?.schema();
+    let mut batches = Vec::new();
+    for batch in &stored {
+        batches.push(conform(batch, schema, || format!("the batch view of {view}, cut {cut}"))?);
+    }
+    for (of, state) in &speed.states {
+        if *of >= cuts.len() {
+            return Err(Error::corrupt(
+                format!("the speed layer's states of {view}"),
+                format!("there is no cut {of}"),
+            ));
+        }
+        if *of == cut {
+            batches.push(conform(state.batch(), schema, || {
+                format!("the speed layer's states of {view}, cut {cut}")
+            })?);
+        }
+    }
+    Ok(MemTable::try_new(Arc::clone(schema), vec![batches])?)
+}
+
+/// `batch` with exactly this schema.
+fn conform(batch: &RecordBatch, schema: &SchemaRef, origin: impl Fn() -> String) -> Result<RecordBatch> {
+    if batch.schema_ref() == schema {
+        return Ok(batch.clone());
+    }
+    let columns = |schema: &SchemaRef| {
+        let columns = schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type()));
+        columns.collect::<Vec<_>>().join(", ")
+    };
+    let (expected, found) = (columns(schema), columns(batch.schema_ref()));
+    if expected != found {
+        return Err(Error::corrupt(origin(), format!("expected the columns ({expected}), found ({found})")));
+    }
+    RecordBatch::try_new(Arc::clone(schema), batch.columns().to_vec())
+        .map_err(|e| Error::corrupt(origin(), e.to_string()))
+}
+
+/// `1203000` as `1,203,000`.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut grouped = String::with_capacity(digits.len() * 4 / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+#[path = "query_tests.rs"]
+mod tests;

@@ -1,0 +1,136 @@
+//! The speed layer of another process, over HTTP.
+//!
+//! ```text
+//! POST {base}/speed/v1/snapshot          a SnapshotRequest as JSON -> the bytes of an Answer
+//! POST {base}/speed/v1/streams/{name}    events, of the Content-Type -> an IngestReceipt as JSON
+//! POST {base}/speed/v1/seal              -> 2xx after all is archived
+//! GET  {base}/speed/v1/status            -> a SpeedStatus as JSON
+//! ```
+//!
+//! Errors travel as [`wire`] has them. A speed layer that cannot be reached is `Unavailable`, with its
+//! address and what to do. Nothing is tried twice here: after an append without an answer, whether it went in
+//! is unknown, and so it is said. No proxy of the environment is used, and no redirect followed.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use reqwest::{Client, RequestBuilder, Url, header::CONTENT_TYPE, redirect::Policy};
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+use twofold_common::{Answer, Error, IngestReceipt, Result, SnapshotRequest, SpeedLayer, SpeedStatus, wire};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+/// An append waits for its turn when the log is busy.
+const INGEST_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A speed layer behind an HTTP address.
+#[derive(Debug, Clone)]
+pub struct HttpSpeed {
+    base: Url,
+    client: Client,
+}
+
+impl HttpSpeed {
+    /// The speed layer at `base_url`, such as `http://127.0.0.1:8661`. Nothing is sent yet: it need not run.
+    ///
+    /// # Errors
+    /// `Invalid` if that is not the URL of an HTTP server.
+    pub fn new(base_url: &str) -> Result<Self> {
+        let invalid = |reason: &str| {
+            let example = "write it as http://127.0.0.1:8661";
+            Error::Invalid(format!("{base_url:?} is not the address of a speed layer ({reason}): {example}"))
+        };
+        let base = Url::parse(base_url).map_err(|e| invalid(&e.to_string()))?;
+        if base.scheme() != "http" {
+            return Err(invalid("only http:// is spoken here"));
+        }
+        let client =
+            Client::builder().no_proxy().redirect(Policy::none()).connect_timeout(CONNECT_TIMEOUT).build();
+        let client = client.map_err(|e| Error::Internal(format!("no HTTP client: {}", cause(&e))))?;
+        Ok(Self { base, client })
+    }
+
+    /// The address.
+    pub fn base_url(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    fn url(&self, path: &[&str]) -> Result<Url> {
+        let mut url = self.base.clone();
+        let mut parts = url
+            .path_segments_mut()
+            .map_err(|()| Error::Invalid(format!("{} has no paths below it", self.base)))?;
+        parts.pop_if_empty().extend(["speed", "v1"]).extend(path);
+        drop(parts);
+        Ok(url)
+    }
+
+    /// The body of a good answer. `unsure` is what is said of the request when there is none.
+    async fn send(&self, request: RequestBuilder, unsure: &str) -> Result<Bytes> {
+        let response = request.send().await.map_err(|e| self.unreachable(&e, unsure))?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(|e| self.unreachable(&e, unsure))?;
+        if status.is_success() { Ok(body) } else { Err(wire::error_from(status.as_u16(), &body)) }
+    }
+
+    fn decode<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
+        serde_json::from_slice(body).map_err(|e| {
+            Error::corrupt(
+                self.base_url(),
+                format!("the answer is not the speed layer's ({e}): is the address right?"),
+            )
+        })
+    }
+
+    fn unreachable(&self, e: &reqwest::Error, unsure: &str) -> Error {
+        let (base, cause) = (self.base_url(), cause(e));
+        Error::Unavailable(if e.is_connect() {
+            format!(
+                "the speed layer at {base} cannot be reached ({cause}): start it with `twofold speed` or `twofold up`, or \
+                 correct `url` in [speed] of twofold.toml"
+            )
+        } else if e.is_timeout() {
+            format!("the speed layer at {base} did not answer in time: try again later{unsure}")
+        } else {
+            format!("the speed layer at {base} broke off ({cause}): try again{unsure}")
+        })
+    }
+}
+
+#[async_trait]
+impl SpeedLayer for HttpSpeed {
+    async fn snapshot(&self, request: &SnapshotRequest) -> Result<Answer> {
+        let request = self.client.post(self.url(&["snapshot"])?).json(request).timeout(SNAPSHOT_TIMEOUT);
+        Answer::from_bytes(&self.send(request, "").await?, self.base_url())
+    }
+
+    async fn ingest(&self, stream: &str, format: &str, body: Bytes) -> Result<IngestReceipt> {
+        let url = self.url(&["streams", stream])?;
+        let request = self.client.post(url).header(CONTENT_TYPE, format).body(body).timeout(INGEST_TIMEOUT);
+        self.decode(&self.send(request, "; the events may have gone in, or not").await?)
+    }
+
+    async fn seal(&self) -> Result<()> {
+        // Archiving takes as long as there is to archive.
+        self.send(self.client.post(self.url(&["seal"])?), "").await.map(drop)
+    }
+
+    async fn status(&self) -> Result<SpeedStatus> {
+        let request = self.client.get(self.url(&["status"])?).timeout(STATUS_TIMEOUT);
+        self.decode(&self.send(request, "").await?)
+    }
+}
+
+/// What lies at the bottom of an error.
+fn cause(e: &dyn std::error::Error) -> String {
+    let mut cause = e;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+#[path = "speed_client_tests.rs"]
+mod tests;

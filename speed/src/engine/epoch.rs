@@ -1,0 +1,119 @@
+//! Epochs: what is in the log, folded into every view that has come so far.
+//!
+//! ```text
+//! state after an epoch = merge(state before it, fold(the epoch's events))
+//! ```
+//!
+//! States, offsets and the open segment change in one transaction.
+
+use super::held::Place;
+use super::store::{SegmentRecord, UnitId, Write};
+use super::{Engine, PoisonError, Worker};
+use arrow::array::RecordBatch;
+use twofold_common::{Digest, Kind, Offset, OffsetRange, Result};
+
+impl Engine {
+    /// Folds the next events of every partition into the views that have come so far, and commits states and offsets
+    /// in one transaction. Whether there were any.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub(super) async fn epoch(&self, worker: &mut Worker) -> Result<bool> {
+        let places: Vec<Place> = self.read().partitions.keys().cloned().collect();
+        let mut writes = Vec::new();
+        for place in places {
+            writes.extend(self.epoch_of(worker, &place).await?);
+        }
+        if writes.is_empty() {
+            return Ok(false);
+        }
+        self.commit(writes).await?;
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        held.epochs += 1;
+        self.progress.send_replace(held.epochs);
+        Ok(true)
+    }
+
+    pub(super) async fn epoch_of(&self, worker: &mut Worker, place: &Place) -> Result<Vec<Write>> {
+        let (stream, partition) = place;
+        let (folded, watermark, open) = {
+            let held = self.read();
+            let held = &held.partitions[place];
+            (held.folded, held.watermark, held.open().map(|(start, record)| (start, record.clone())))
+        };
+        let room = self.config.segment_rows.saturating_sub(open.as_ref().map_or(0, |(_, r)| r.rows)).max(1);
+        let max_rows = self.config.epoch_rows.min(usize::try_from(room).unwrap_or(usize::MAX));
+        let chunk = self.log.read(stream, *partition, folded, max_rows).await?;
+        if chunk.range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let events = &chunk.batches;
+        let (start, mut record) = open.unwrap_or_else(|| {
+            (folded, SegmentRecord { opened_at: (self.clock)(), ..SegmentRecord::default() })
+        });
+        record.end = chunk.range.end;
+        record.rows += rows(events);
+        let newest = match worker.watermarks.get(stream) {
+            Some(expr) => expr.of(events)?,
+            None => None,
+        };
+        record.watermark = watermark.max(record.watermark).max(newest);
+
+        let mut writes = Vec::new();
+        let readers: Vec<Digest> = {
+            let held = self.read();
+            let at_front = held.views.iter().filter(|(_, view)| {
+                view.failed.is_none() && view.partitions.get(place).is_some_and(|p| p.to == folded)
+            });
+            at_front.map(|(fingerprint, _)| *fingerprint).collect()
+        };
+        for fingerprint in readers {
+            writes.extend(self.fold(worker, fingerprint, place, start, chunk.range, events).await?);
+        }
+        writes.push(Write::Segment { stream: stream.clone(), partition: *partition, start, record });
+        Ok(writes)
+    }
+
+    /// Folds the events of a range into a view's state of the segment that begins at `start`. A view whose query
+    /// fails on them is marked and left behind; all else goes on.
+    pub(super) async fn fold(
+        &self,
+        worker: &mut Worker,
+        fingerprint: Digest,
+        place: &Place,
+        start: Offset,
+        range: OffsetRange,
+        events: &[RecordBatch],
+    ) -> Result<Vec<Write>> {
+        let (stream, partition) = place.clone();
+        let id = UnitId { fingerprint, stream: stream.clone(), partition, start };
+        let (from, unit) = {
+            let held = self.read();
+            let Some(held) = held.views.get(&fingerprint).and_then(|v| v.partitions.get(place)) else {
+                return Ok(Vec::new());
+            };
+            (held.from, held.units.get(&start).cloned())
+        };
+        let Some(runner) = worker.runners.get_mut(&fingerprint) else { return Ok(Vec::new()) };
+        worker.next_number += 1;
+        match runner.fold(&id, unit.as_ref(), events, worker.next_number).await {
+            Ok(mut writes) => {
+                writes.push(Write::Unit { id, end: range.end });
+                writes.push(Write::Position { fingerprint, stream, partition, from, to: range.end });
+                Ok(writes)
+            }
+            Err(e) if e.kind() == Kind::Invalid => {
+                let reason = format!("stream {stream}, partition {partition}, offsets {range}: {e}");
+                tracing::error!(view = %fingerprint.short(), reason, "a view's query fails on events");
+                let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+                if let Some(view) = held.views.get_mut(&fingerprint) {
+                    view.failed = Some(reason);
+                }
+                Ok(Vec::new())
+            }
+            Err(e) => Err(e),
+        }
+    }
+}
+
+fn rows(batches: &[RecordBatch]) -> u64 {
+    batches.iter().map(|batch| batch.num_rows() as u64).sum()
+}

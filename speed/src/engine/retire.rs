@@ -1,0 +1,66 @@
+//! Retiring: letting go of what batch views cover. This is garbage collection: no answer changes by it, and a crash
+//! between any two steps loses nothing.
+//!
+//! ```text
+//! states below the horizon of the newest batch view    go after a grace period
+//! log and segments below every view's states           go when they are archived
+//! ```
+
+use super::{Engine, Worker};
+use tokio::time::Instant;
+use twofold_common::Result;
+
+impl Engine {
+    /// Lets go of states that batch views cover, and of log and segments that nobody needs.
+    pub(super) async fn retire(&self, worker: &mut Worker) -> Result<()> {
+        for view in self.catalog.views().values() {
+            let fingerprint = view.fingerprint();
+            let horizon = self.horizon(view.name(), fingerprint).await?;
+            if horizon.is_empty() {
+                continue;
+            }
+            let seen =
+                worker.horizons.entry(fingerprint).or_insert_with(|| (horizon.clone(), Instant::now()));
+            if seen.0 != horizon {
+                *seen = (horizon.clone(), Instant::now());
+            }
+            let grace_over = seen.1.elapsed() >= self.config.retire_grace;
+            let writes = {
+                let held = self.read();
+                let mut writes = Vec::new();
+                for (stream, offsets) in &horizon {
+                    for (partition, offset) in offsets {
+                        let place = (stream.clone(), *partition);
+                        let at = held.views.get(&fingerprint).and_then(|v| v.partitions.get(&place));
+                        // A view that has not come to the horizon yet need not fold what batch already has.
+                        if grace_over || at.is_some_and(|p| p.to < *offset) {
+                            writes.extend(held.retire(fingerprint, &place, *offset));
+                        }
+                    }
+                }
+                writes
+            };
+            self.commit(writes).await?;
+        }
+        self.trim().await
+    }
+
+    pub(super) async fn trim(&self) -> Result<()> {
+        for stream in self.catalog.streams().keys() {
+            for (partition, (archived, _)) in self.archived(stream).await? {
+                let place = (stream.clone(), partition);
+                let (covered, writes) = {
+                    let held = self.read();
+                    let covered = held.covered(&place, archived);
+                    (covered, held.forget_segments(&place, covered))
+                };
+                if covered > self.log.bounds(stream, partition).await?.start {
+                    self.log.trim(stream, partition, covered).await?;
+                    tracing::info!(stream, partition = partition.0, below = covered.0, "log trimmed");
+                }
+                self.commit(writes).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! A changed project: new views are built from archive and log while the others answer; removed ones are dropped by
+//! `gc` only; a stream may gain nullable columns.
+
+use crate::events::Event;
+use crate::parity::{Platform, Step};
+use crate::process::{Server, refuses, succeeds};
+use crate::three_processes::write_project;
+
+fn events(from: i64) -> Vec<Event> {
+    let event = |i: i64| {
+        let partition = (i % 2) as u32;
+        let k = if partition == 0 { Some("a") } else { Some("b") };
+        Event { second: i % 40, k, n: Some(i), x: None, ok: Some(i % 3 == 0), partition, gap: 0 }
+    };
+    (from..from + 30).map(event).collect()
+}
+
+/// A view that is added is built from batch view, archive and log, wherever those stand.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_added_view_is_built_while_the_others_answer() {
+    for (trimmed, batch_first) in [(false, false), (true, false), (true, true)] {
+        let mut platform = Platform::new(&["counts"], 7).await;
+        for round in 0..3 {
+            platform.take(&Step::Ingest("clicks", events(round * 30))).await;
+            platform.take(&Step::Epochs).await;
+            if trimmed {
+                for step in [Step::Archive, Step::Batch { full: false }, Step::Retire] {
+                    platform.take(&step).await;
+                }
+            }
+        }
+        platform.change(&["counts", "named", "kept"]).await;
+        if trimmed {
+            let bounds = twofold_common::Log::bounds(&*platform.log, "clicks", twofold_common::Partition(0)).await;
+            assert!(bounds.unwrap().start.0 > 0, "the log alone is not enough");
+        }
+        platform.check(&["counts"]).await;
+        let error = platform.serving().query("SELECT * FROM named").await.unwrap_err();
+        assert_eq!(error.kind(), twofold_common::Kind::Unavailable);
+        assert!(error.to_string().contains("view named is being built: 0 %"), "{error}");
+        if batch_first {
+            platform.take(&Step::Batch { full: false }).await;
+            platform.take(&Step::Retire).await;
+        }
+        platform.take(&Step::Ingest("clicks", events(90))).await;
+        platform.take(&Step::Epochs).await;
+        for view in ["counts", "named", "kept"] {
+            assert!(platform.serving().query(&format!("SELECT * FROM {view}")).await.is_ok(), "{view} is built");
+        }
+        platform.check(&["counts", "named", "kept"]).await;
+        // Sealed and archived states of the built view are those that batch folds.
+        for step in [Step::Seal, Step::Archive, Step::Batch { full: true }] {
+            platform.take(&step).await;
+        }
+        platform.check(&["counts", "named", "kept"]).await;
+    }
+}
+
+/// A view that is removed and comes back goes on from where it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_view_keeps_its_states_until_gc() {
+    let mut platform = Platform::new(&["counts", "named"], 7).await;
+    platform.take(&Step::Ingest("clicks", events(0))).await;
+    platform.take(&Step::Epochs).await;
+    platform.change(&["counts"]).await;
+    assert_eq!(platform.engine().removed_views().len(), 1);
+    platform.take(&Step::Ingest("clicks", events(30))).await;
+    platform.take(&Step::Epochs).await;
+    platform.change(&["counts", "named"]).await;
+    assert_eq!(platform.engine().removed_views().len(), 0);
+    platform.take(&Step::Epochs).await;
+    platform.check(&["counts", "named"]).await;
+
+    platform.change(&["counts"]).await;
+    assert_eq!(platform.engine().drop_removed_views().await.unwrap().len(), 1);
+    platform.take(&Step::Restart).await;
+    assert_eq!(platform.engine().removed_views().len(), 0);
+    platform.check(&["counts"]).await;
+}
+
+/// A view whose query fails on an event stops by itself; the others go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_fails_on_an_event_harms_no_other() {
+    let mut platform = Platform::new(&["counts", "fragile"], 100).await;
+    platform.take(&Step::Ingest("clicks", events(0))).await;
+    platform.take(&Step::Epochs).await;
+    platform.check(&["counts"]).await;
+    let error = platform.serving().query("SELECT * FROM fragile").await.unwrap_err().to_string();
+    assert!(error.contains("fragile") && error.contains("stream clicks, partition"), "{error}");
+}
+
+const FIRST: &str = "CREATE STREAM s (k TEXT NOT NULL, n BIGINT);
+    CREATE MATERIALIZED VIEW kept AS SELECT k, count(*) AS c FROM s GROUP BY k;
+    CREATE MATERIALIZED VIEW dropped AS SELECT count(*) AS c FROM s;";
+
+#[test]
+fn streams_gain_nullable_columns_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let project = dir.path();
+    write_project(project, FIRST);
+    std::fs::write(project.join("e.ndjson"), "{\"k\":\"a\",\"n\":1}\n{\"k\":\"b\"}\n").unwrap();
+    succeeds(project, &["ingest", "s", project.join("e.ndjson").to_str().unwrap()]);
+    succeeds(project, &["batch"]);
+
+    let changes = [
+        ("k TEXT NOT NULL, n BIGINT", "k TEXT NOT NULL", "n"),
+        ("n BIGINT", "n DOUBLE", "n"),
+        ("k TEXT NOT NULL", "k TEXT", "k"),
+        ("n BIGINT", "n BIGINT, m BIGINT NOT NULL", "m"),
+    ];
+    for (was, is, column) in changes {
+        write_project(project, &FIRST.replace(was, is));
+        let message = refuses(project, &["query", "SELECT count(*) FROM s"]);
+        assert!(message.contains("stream s") && message.contains(&format!("column {column}")), "{message}");
+    }
+    write_project(project, &FIRST.replace("NOT NULL, n BIGINT)", "NOT NULL, n BIGINT) WITH (partitions = 3)"));
+    assert!(refuses(project, &["query", "SELECT 1"]).contains("partitions"));
+
+    let views = "CREATE MATERIALIZED VIEW extras AS SELECT extra, count(*) AS c FROM s GROUP BY extra;";
+    write_project(project, &(FIRST.replace("n BIGINT)", "n BIGINT, extra TEXT)") + views));
+    std::fs::write(project.join("e.ndjson"), "{\"k\":\"a\",\"extra\":\"x\"}\n").unwrap();
+    succeeds(project, &["ingest", "s", project.join("e.ndjson").to_str().unwrap()]);
+    let rows = succeeds(project, &["query", "--format", "csv", "SELECT * FROM extras ORDER BY c DESC"]);
+    assert_eq!(rows, "extra,c\n,2\nx,1\n");
+    let rows = succeeds(project, &["query", "--format", "csv", "SELECT k, n, extra FROM s ORDER BY k, n NULLS LAST"]);
+    assert_eq!(rows, "k,n,extra\na,1,\na,,x\nb,,\n");
+}
+
+#[test]
+fn gc_drops_what_the_project_does_not_have_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let project = dir.path();
+    write_project(project, FIRST);
+    std::fs::write(project.join("e.ndjson"), "{\"k\":\"a\",\"n\":1}\n").unwrap();
+    succeeds(project, &["ingest", "s", project.join("e.ndjson").to_str().unwrap()]);
+    succeeds(project, &["batch"]);
+    assert!(project.join("data/store/views/dropped").exists());
+    let without: String = FIRST.lines().filter(|line| !line.contains("dropped")).collect();
+    write_project(project, &without);
+    let listed = succeeds(project, &["gc", "--dry-run", "--older-than", "0s"]);
+    assert!(listed.contains("views/dropped/"), "{listed}");
+    assert!(!listed.contains("views/kept/") && !listed.contains("archive/"), "{listed}");
+    let dropped = || {
+        let mut files = vec![project.join("data/store/views/dropped")];
+        let mut found = 0;
+        while let Some(path) = files.pop() {
+            match std::fs::read_dir(&path) {
+                Ok(dir) => files.extend(dir.map(|entry| entry.unwrap().path())),
+                Err(_) => found += usize::from(path.is_file()),
+            }
+        }
+        found
+    };
+    assert!(dropped() > 0, "a dry run removes nothing");
+    succeeds(project, &["gc", "--older-than", "0s"]);
+    assert_eq!(dropped(), 0);
+    assert_eq!(succeeds(project, &["query", "--format", "csv", "SELECT * FROM kept"]), "k,c\na,1\n");
+    assert!(!succeeds(project, &["gc", "--dry-run", "--older-than", "0s"]).contains("views/dropped/"));
+}
+
+#[test]
+fn a_running_server_serves_a_changed_view_after_its_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let project = dir.path();
+    write_project(project, FIRST);
+    std::fs::write(project.join("e.ndjson"), "{\"k\":\"a\",\"n\":1}\n{\"k\":\"a\",\"n\":5}\n").unwrap();
+    let up = Server::start(project, &["up"], "serve");
+    succeeds(project, &["ingest", "s", project.join("e.ndjson").to_str().unwrap()]);
+    assert_eq!(succeeds(project, &["query", "--format", "csv", "SELECT * FROM kept"]), "k,c\na,2\n");
+    write_project(project, &FIRST.replace("count(*) AS c FROM s GROUP", "sum(n) AS c FROM s GROUP"));
+    assert_eq!(succeeds(project, &["query", "--format", "csv", "SELECT * FROM kept"]), "k,c\na,2\n");
+    up.stop();
+    let up = Server::start(project, &["up"], "serve");
+    let started = std::time::Instant::now();
+    loop {
+        let output = crate::process::twofold(project, &["query", "--format", "csv", "SELECT * FROM kept"]);
+        if output.status.success() {
+            assert_eq!(String::from_utf8_lossy(&output.stdout), "k,c\na,6\n");
+            break;
+        }
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(message.contains("being built"), "{message}");
+        assert!(started.elapsed().as_secs() < 30, "{message}");
+    }
+    up.stop();
+}

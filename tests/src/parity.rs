@@ -1,0 +1,266 @@
+//! Parity, the flagship: the whole platform on random events, taken through random steps; after each, every answer
+//! equals a plain query over the events that it covers, bit for bit.
+
+use crate::events::{Event, events, own_rows};
+use crate::oracle::{answer, assert_same, plain};
+use crate::views::catalog;
+use arrow::array::RecordBatch;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use twofold_batch::{Archiver, Batch, Options, Outcome};
+use twofold_common::stream::{at_or_above, below};
+use twofold_common::{
+    Append, Archive, BatchViews, Catalog, Coverage, Log, Offset, Partition, Project, Store,
+};
+use twofold_serving::Serving;
+use twofold_speed::{Engine, EngineConfig, MemoryLog, with_rejected};
+
+/// One step of the platform.
+#[derive(Debug, Clone)]
+pub enum Step {
+    Ingest(&'static str, Vec<Event>),
+    Epochs,
+    Seal,
+    Archive,
+    Batch { full: bool },
+    Retire,
+    Restart,
+    LoseStates,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let stream = prop_oneof![3 => Just("clicks"), 1 => Just("orders")];
+    prop_oneof![
+        5 => (stream, events(12)).prop_map(|(stream, events)| Step::Ingest(stream, events)),
+        3 => Just(Step::Epochs),
+        2 => Just(Step::Seal),
+        2 => Just(Step::Archive),
+        2 => any::<bool>().prop_map(|full| Step::Batch { full }),
+        2 => Just(Step::Retire),
+        1 => Just(Step::Restart),
+        1 => Just(Step::LoseStates),
+    ]
+}
+
+/// The platform in one process, on memory: log and store outlive the engine.
+pub struct Platform {
+    dir: TempDir,
+    pub project: Project,
+    pub catalog: Arc<Catalog>,
+    pub log: Arc<MemoryLog>,
+    store: Store,
+    segment_rows: u64,
+    live: Option<(Arc<Engine>, Serving)>,
+    /// Every event that was ever appended, by stream and partition, in offset order.
+    pub all: BTreeMap<(String, Partition), Vec<RecordBatch>>,
+}
+
+impl Platform {
+    pub async fn new(views: &[&str], segment_rows: u64) -> Self {
+        let (dir, project, catalog) = catalog(views).await;
+        // Offsets with gaps, inside and between appends.
+        let log = MemoryLog::with_gaps(&with_rejected(project.streams.values()), |n| u64::from(n % 7 == 3) * 2);
+        let (log, store) = (Arc::new(log), Store::memory());
+        let live = Some(open(&dir, &catalog, &log, &store, segment_rows).await);
+        Self { dir, project, catalog, log, store, segment_rows, live, all: BTreeMap::new() }
+    }
+
+    /// The same log, archive and states under a project with other views.
+    pub async fn change(&mut self, views: &[&str]) {
+        self.live = None;
+        let (_dir, project, catalog) = catalog(views).await;
+        (self.project, self.catalog) = (project, catalog);
+        self.live = Some(open(&self.dir, &self.catalog, &self.log, &self.store, self.segment_rows).await);
+    }
+
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.live.as_ref().unwrap().0
+    }
+
+    pub fn serving(&self) -> &Serving {
+        &self.live.as_ref().unwrap().1
+    }
+
+    pub async fn take(&mut self, step: &Step) {
+        match step {
+            Step::Ingest(stream, events) => self.ingest(stream, events).await,
+            Step::Epochs => self.engine().catch_up().await.unwrap(),
+            Step::Seal => self.engine().seal_all().await.unwrap(),
+            Step::Archive => drop(self.archiver().run_once().await.unwrap()),
+            Step::Batch { full } => self.batch(*full).await,
+            Step::Retire => self.engine().retire_covered().await.unwrap(),
+            Step::Restart => self.restart(false).await,
+            Step::LoseStates => self.restart(true).await,
+        }
+    }
+
+    async fn ingest(&mut self, stream: &str, events: &[Event]) {
+        let def = self.catalog.stream(stream).unwrap().clone();
+        for partition in def.partitions() {
+            let mine: Vec<&Event> = events.iter().filter(|e| e.partition == partition.0).collect();
+            if mine.is_empty() {
+                continue;
+            }
+            let append = Append { stream: stream.into(), partition, rows: own_rows(&def, &mine) };
+            let range = self.log.append(vec![append], 7).await.unwrap()[0];
+            let chunk = self.log.read(stream, partition, range.start, usize::MAX).await.unwrap();
+            self.all.entry((stream.into(), partition)).or_default().extend(chunk.batches);
+        }
+    }
+
+    pub fn archiver(&self) -> Archiver {
+        let archive = Archive::new(self.store.clone());
+        Archiver::new(self.catalog.clone(), self.log.clone(), archive, self.engine().clone())
+    }
+
+    pub async fn batch(&self, full: bool) {
+        let batch = Batch {
+            catalog: self.catalog.clone(),
+            archive: Archive::new(self.store.clone()),
+            batch_views: BatchViews::new(self.store.clone()),
+            clock: Arc::new(|| 9),
+        };
+        let options = Options { full, view: None, workers: 2 };
+        for report in batch.run(&options, &|_| {}).await.unwrap() {
+            assert!(report.agrees(), "batch and speed, or full and incremental, differ: {report:?}");
+            assert_ne!(report.outcome, Outcome::Lost);
+        }
+    }
+
+    async fn restart(&mut self, lose_states: bool) {
+        // The old engine must let go of its file before the new one opens it.
+        self.live = None;
+        if lose_states {
+            std::fs::remove_file(self.dir.path().join("state.redb")).unwrap();
+        }
+        let opened = open(&self.dir, &self.catalog, &self.log, &self.store, self.segment_rows).await;
+        self.live = Some(opened);
+    }
+
+    /// Every view's answer equals a plain query over what it covers.
+    pub async fn check(&self, views: &[&str]) {
+        for view in views {
+            let sql = format!("SELECT * FROM {view}");
+            let rows = match self.serving().query(&sql).await {
+                Ok(rows) => rows,
+                Err(e) if e.to_string().contains("being built") => continue,
+                Err(e) => panic!("{view}: {e}"),
+            };
+            let oracle = self.oracle(&rows.coverage).await;
+            assert_same(view, &rows.batches, &answer(&oracle, &sql).await);
+        }
+    }
+
+    /// A plain session over the events that an answer covers.
+    pub async fn oracle(&self, coverage: &[Coverage]) -> datafusion::prelude::SessionContext {
+        let mut covered = Vec::new();
+        for name in self.project.streams.keys() {
+            let mut batches = Vec::new();
+            for ((_, partition), all) in self.all.iter().filter(|((stream, _), _)| stream == name) {
+                let parts = coverage.iter().filter(|c| c.stream == *name && c.partition == *partition);
+                if let Some(part) = parts.map(|c| (c.batch, c.speed)).next() {
+                    assert_eq!(part.0.start, Offset(0));
+                    assert_eq!(part.0.end, part.1.start);
+                    for batch in all {
+                        let batch = at_or_above(&below(batch, part.1.end).unwrap(), part.0.start).unwrap();
+                        batches.push(batch);
+                    }
+                }
+            }
+            covered.push((name.as_str(), batches));
+        }
+        plain(&self.project, &covered).await
+    }
+
+    /// The end of the log in each partition of a stream.
+    pub async fn ends(&self, stream: &str) -> Vec<Offset> {
+        let mut ends = Vec::new();
+        for partition in self.catalog.stream(stream).unwrap().partitions() {
+            ends.push(self.log.bounds(stream, partition).await.unwrap().end);
+        }
+        ends
+    }
+}
+
+async fn open(
+    dir: &TempDir,
+    catalog: &Arc<Catalog>,
+    log: &Arc<MemoryLog>,
+    store: &Store,
+    segment_rows: u64,
+) -> (Arc<Engine>, Serving) {
+    let config = EngineConfig {
+        state_path: dir.path().join("state.redb"),
+        epoch_rows: 5,
+        epoch_interval: Duration::ZERO,
+        segment_rows,
+        segment_age: Duration::MAX,
+        retire_grace: Duration::ZERO,
+    };
+    let log: Arc<dyn Log> = log.clone();
+    let (archive, views) = (Archive::new(store.clone()), BatchViews::new(store.clone()));
+    for stream in catalog.streams().values() {
+        archive.declare(stream).await.unwrap();
+    }
+    let engine =
+        Engine::open(config, catalog.clone(), log, archive.clone(), views.clone(), Arc::new(|| 8)).await.unwrap();
+    let serving = Serving::new(catalog.clone(), archive, views, engine.clone());
+    (engine, serving)
+}
+
+pub const CHECKED: &[&str] =
+    &["counts", "means", "whole", "named", "distinct_counts", "both", "compared", "kept", "joined", "over_view"];
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Random steps; whatever happened, each answer is that of its coverage.
+#[test]
+fn law_any_cut_of_random_histories() {
+    let cases = std::env::var("TWOFOLD_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
+    let config = ProptestConfig { cases, max_shrink_iters: 200, ..ProptestConfig::default() };
+    proptest!(config, |(steps in proptest::collection::vec(step(), 1..25), segment_rows in 1u64..12)| {
+        runtime().block_on(async {
+            let mut platform = Platform::new(CHECKED, segment_rows).await;
+            for step in &steps {
+                platform.take(step).await;
+                platform.check(CHECKED).await;
+            }
+            // At last everything is in the answer, whatever the way.
+            for step in [Step::Epochs, Step::Seal, Step::Archive, Step::Batch { full: true }, Step::Retire] {
+                platform.take(&step).await;
+            }
+            platform.check(CHECKED).await;
+            let rows = platform.serving().query("SELECT * FROM counts").await.unwrap();
+            let covered: Vec<Offset> = rows.coverage.iter().map(|c| c.speed.end).collect();
+            assert_eq!(covered, platform.ends("clicks").await, "everything is covered");
+        });
+    });
+}
+
+/// The same events, with the horizon at every segment boundary there is.
+#[test]
+fn law_any_cut_at_every_offset() {
+    runtime().block_on(async {
+        let mut platform = Platform::new(CHECKED, 1).await;
+        for second in 0..10 {
+            for stream in ["clicks", "orders"] {
+                let event = |partition, k, n| Event { second, k, n, x: None, ok: None, partition, gap: 0 };
+                let events = [event(0, Some("a"), Some(second)), event(1, Some("b"), Some(-second))];
+                platform.take(&Step::Ingest(stream, events.to_vec())).await;
+            }
+            platform.take(&Step::Epochs).await;
+            platform.take(&Step::Seal).await;
+            platform.check(CHECKED).await;
+            platform.take(&Step::Archive).await;
+            platform.take(&Step::Batch { full: second % 3 == 0 }).await;
+            platform.check(CHECKED).await;
+            platform.take(&Step::Retire).await;
+            platform.check(CHECKED).await;
+        }
+    });
+}

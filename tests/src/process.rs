@@ -1,0 +1,158 @@
+//! Real processes: the binary as a user runs it, on loopback, on free ports, stopped again by their id.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// How long a server may take to start or stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The binary, built by the cargo that runs the tests.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        let dir = test.parent().and_then(Path::parent).unwrap();
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        // All of the workspace, as the tests are built, so that no dependency is built with other features.
+        build.args(["build", "--quiet", "--workspace", "--bins"]).env("CARGO_TARGET_DIR", dir.parent().unwrap());
+        if dir.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success(), "the binary builds");
+        dir.join("twofold")
+    })
+}
+
+/// Runs a command to its end.
+pub fn twofold(project: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(binary());
+    command.arg("-p").arg(project).args(args).stdin(Stdio::null()).env_remove("TWOFOLD_LOG");
+    command.output().unwrap()
+}
+
+/// Runs a command that must succeed, and gives what it printed.
+pub fn succeeds(project: &Path, args: &[&str]) -> String {
+    let output = twofold(project, args);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "twofold {args:?}: {}\n{out}\n{err}", output.status);
+    out
+}
+
+/// Runs a command that must fail as bad input does: exit code 2, one line on stderr, nothing on stdout.
+pub fn refuses(project: &Path, args: &[&str]) -> String {
+    let output = twofold(project, args);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(2), "twofold {args:?}\n{out}\n{err}");
+    assert_eq!(err.trim_end().lines().count(), 1, "one line: {err}");
+    assert_eq!(out, "", "nothing is printed");
+    assert!(err.starts_with("error: "), "{err}");
+    err
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A running server of a project.
+pub struct Server {
+    child: Child,
+    pub url: String,
+}
+
+impl Server {
+    /// Starts `twofold <command>`, and waits until it listens. `run` names its run file: `speed` or `serve`.
+    pub fn start(project: &Path, command: &[&str], run: &str) -> Server {
+        let log = project.join(format!("{}.log", command[0]));
+        let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
+        let mut child = Command::new(binary())
+            .arg("-p")
+            .arg(project)
+            .args(command)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let path = project.join("data/run").join(format!("{run}.json"));
+        let started = Instant::now();
+        loop {
+            let file = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+            if let Some(file) = file.filter(|f| f["pid"] == child.id()) {
+                return Server { child, url: file["url"].as_str().unwrap().to_string() };
+            }
+            let ended = child.try_wait().unwrap();
+            assert!(ended.is_none(), "twofold {command:?} ended: {ended:?}");
+            assert!(started.elapsed() < PATIENCE, "twofold {command:?} does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Asks it to stop, as a service manager does, and waits: it must end well.
+    pub fn stop(mut self) {
+        signal(&self.child, "TERM");
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(status.success(), "after SIGTERM: {status}");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("it does not stop after SIGTERM");
+    }
+
+    /// Ends it at once, as a power cut does.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// A client for the HTTP API.
+#[derive(Clone)]
+pub struct Client {
+    url: String,
+    http: reqwest::Client,
+}
+
+impl Client {
+    pub fn new(url: &str) -> Self {
+        Self { url: url.to_string(), http: reqwest::Client::builder().no_proxy().build().unwrap() }
+    }
+
+    pub async fn post(&self, path: &str, content_type: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
+        let request = self.http.post(format!("{}{path}", self.url)).header("content-type", content_type);
+        Self::answer(request.body(body).send().await.unwrap()).await
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        Self::answer(self.http.get(format!("{}{path}", self.url)).send().await.unwrap()).await
+    }
+
+    pub async fn sql(&self, sql: &str) -> (u16, Value) {
+        self.post("/v1/sql", "application/json", serde_json::json!({ "sql": sql }).to_string()).await
+    }
+
+    async fn answer(response: reqwest::Response) -> (u16, Value) {
+        let status = response.status().as_u16();
+        let body = response.bytes().await.unwrap();
+        let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
+        (status, serde_json::from_slice(&body).unwrap_or_else(|_| text()))
+    }
+}
