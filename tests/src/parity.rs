@@ -222,7 +222,7 @@ fn runtime() -> tokio::runtime::Runtime {
 #[test]
 fn law_any_cut_of_random_histories() {
     let cases = std::env::var("TWOFOLD_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
-    let config = ProptestConfig { cases, max_shrink_iters: 200, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases, ..ProptestConfig::default() };
     proptest!(config, |(steps in proptest::collection::vec(step(), 1..25), segment_rows in 1u64..12)| {
         runtime().block_on(async {
             let mut platform = Platform::new(CHECKED, segment_rows).await;
