@@ -1,1 +1,7 @@
-fn main() {}
+//! The one binary of Twofold.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    twofold_cli::main()
+}

@@ -1,0 +1,319 @@
+//! The arguments as they stand on the command line; what they mean is for the commands.
+
+use crate::format::Output;
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use twofold_speed::Format;
+
+/// Keeps SQL views over event streams exact and fresh: folded nightly over the archive, continuously over the stream,
+/// merged into one answer.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "twofold",
+    version,
+    propagate_version = false,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "Errors are one line on stderr, and exit code 2. TWOFOLD_LOG=info (or debug, or a filter such as\n\
+                  twofold_speed=debug) shows what is going on."
+)]
+pub struct Args {
+    /// The project: a directory with twofold.toml and *.sql
+    #[arg(short, long, global = true, value_name = "DIR", default_value = ".", hide_default_value = false)]
+    pub project: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Makes a new project, commented, that `up` runs as it is
+    Init(InitArgs),
+    /// Validates the project, and tells what each view keeps
+    Check(CheckArgs),
+    /// Runs everything in one process: ingest, speed, archive, batch by schedule, serving
+    Up(UpArgs),
+    /// Runs the speed layer alone: ingest, folding, archiving
+    Speed(SpeedArgs),
+    /// Runs serving alone; it finds the speed layer by itself
+    Serve(ServeArgs),
+    /// Folds what is new in the archive, and publishes the batch views
+    Batch(BatchArgs),
+    /// Appends events from files or stdin
+    Ingest(IngestArgs),
+    /// Answers a query
+    Query(QueryArgs),
+    /// Removes files that no manifest names, and states of removed views
+    Gc(GcArgs),
+    /// Shows streams, views, segments and audits
+    Status(StatusArgs),
+    /// Shows all of it on real data: a year of flights, compared with a plain query to the bit
+    Demo(DemoArgs),
+}
+
+/// `twofold init`
+#[derive(Debug, Clone, ClapArgs)]
+pub struct InitArgs {
+    /// Where the project goes; created if it is not there
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// `twofold check`
+#[derive(Debug, Clone, ClapArgs)]
+pub struct CheckArgs {
+    /// Prints each view's fold, merge and finish plans
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// `twofold up`
+#[derive(Debug, Clone, ClapArgs)]
+pub struct UpArgs {
+    /// Where to answer, instead of `listen` in [serve] of twofold.toml; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// `twofold speed`
+#[derive(Debug, Clone, ClapArgs)]
+pub struct SpeedArgs {
+    /// Processes what is in the log, and exits
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// `twofold serve`
+#[derive(Debug, Clone, ClapArgs)]
+pub struct ServeArgs {
+    /// Where to answer, instead of `listen` in [serve] of twofold.toml; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// `twofold batch`
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub struct BatchArgs {
+    /// Recomputes everything from raw, and compares it with the incremental result
+    #[arg(long)]
+    pub full: bool,
+    /// Only this view
+    #[arg(long, value_name = "NAME")]
+    pub view: Option<String>,
+}
+
+/// `twofold ingest`
+#[derive(Debug, Clone, ClapArgs)]
+pub struct IngestArgs {
+    /// The stream
+    #[arg(value_name = "STREAM")]
+    pub stream: String,
+    /// The files, in this order; `-`, or none, is stdin
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// How the events are written; guessed from the file's name, and ndjson for stdin
+    #[arg(long, value_enum)]
+    pub format: Option<Input>,
+}
+
+/// How events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Input {
+    /// One JSON object to a line
+    Ndjson,
+    /// Comma-separated values below a header line
+    Csv,
+    /// Apache Parquet
+    Parquet,
+}
+
+impl Input {
+    /// The MIME type.
+    pub fn mime(self) -> &'static str {
+        match self {
+            Input::Ndjson => "application/x-ndjson",
+            Input::Csv => "text/csv",
+            Input::Parquet => "application/vnd.apache.parquet",
+        }
+    }
+}
+
+impl From<Input> for Format {
+    fn from(input: Input) -> Self {
+        match input {
+            Input::Ndjson => Format::Ndjson,
+            Input::Csv => Format::Csv,
+            Input::Parquet => Format::Parquet,
+        }
+    }
+}
+
+/// `twofold query`
+#[derive(Debug, Clone, ClapArgs)]
+pub struct QueryArgs {
+    /// One query over streams, tables and views
+    #[arg(value_name = "SQL")]
+    pub sql: String,
+    /// How the rows are written
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    pub format: Output,
+    /// Prints to stderr which offsets the answer is made of
+    #[arg(long)]
+    pub coverage: bool,
+}
+
+/// `twofold gc`
+#[derive(Debug, Clone, ClapArgs)]
+pub struct GcArgs {
+    /// Lists what would go, and removes nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Leaves alone what is younger than this, since a writer may be about to name it (10s, 5m, 1h, 1d)
+    #[arg(long, value_name = "AGE", default_value = "1h", value_parser = duration)]
+    pub older_than: Duration,
+}
+
+/// `twofold status`
+#[derive(Debug, Clone, ClapArgs)]
+pub struct StatusArgs {
+    /// Prints it as JSON, as GET /v1/status gives it
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `twofold demo`
+#[derive(Debug, Clone, ClapArgs)]
+pub struct DemoArgs {
+    /// Leaves the server running, and prints its address, until it is interrupted
+    #[arg(long)]
+    pub keep: bool,
+}
+
+impl Command {
+    /// The command as messages call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Init(_) => "twofold init",
+            Command::Check(_) => "twofold check",
+            Command::Up(_) => "twofold up",
+            Command::Speed(_) => "twofold speed",
+            Command::Serve(_) => "twofold serve",
+            Command::Batch(_) => "twofold batch",
+            Command::Ingest(_) => "twofold ingest",
+            Command::Query(_) => "twofold query",
+            Command::Gc(_) => "twofold gc",
+            Command::Status(_) => "twofold status",
+            Command::Demo(_) => "twofold demo",
+        }
+    }
+
+    /// Whether the command runs until it is told to stop.
+    pub fn is_server(&self) -> bool {
+        matches!(self, Command::Up(_) | Command::Speed(SpeedArgs { once: false }) | Command::Serve(_))
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err("expected a whole number and a unit, as 10s, 5m, 1h or 1d".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "expected a whole number before the unit".to_string())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "too long".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(words: &str) -> Args {
+        Args::try_parse_from(words.split(' ')).unwrap()
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_project_may_stand_before_or_after_the_command() {
+        assert_eq!(parse("twofold -p x check").project, PathBuf::from("x"));
+        assert_eq!(parse("twofold check --project x").project, PathBuf::from("x"));
+        assert_eq!(parse("twofold check").project, PathBuf::from("."));
+    }
+
+    #[test]
+    fn what_each_command_takes_is_read() {
+        let Command::Ingest(ingest) = parse("twofold ingest s a.csv - --format ndjson").command else {
+            panic!()
+        };
+        assert_eq!(
+            (ingest.stream.as_str(), ingest.files.len(), ingest.format),
+            ("s", 2, Some(Input::Ndjson))
+        );
+        let Command::Batch(batch) = parse("twofold batch --full --view a").command else { panic!() };
+        assert!(batch.full && batch.view.as_deref() == Some("a"));
+        let Command::Gc(gc) = parse("twofold gc --dry-run --older-than 5m").command else { panic!() };
+        assert!(gc.dry_run && gc.older_than == Duration::from_secs(300));
+        let Command::Up(up) = parse("twofold up --listen 127.0.0.1:0").command else { panic!() };
+        assert_eq!(up.listen, Some(SocketAddr::from(([127, 0, 0, 1], 0))));
+    }
+
+    #[test]
+    fn an_age_needs_a_unit() {
+        for text in ["5", "", "h", "1w", "-1h", "99999999999999999999h", "18446744073709551615d"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn only_servers_are_servers() {
+        let servers: Vec<_> = ["up", "speed", "speed --once", "serve", "batch", "demo"]
+            .into_iter()
+            .filter(|words| parse(&format!("twofold {words}")).command.is_server())
+            .collect();
+        assert_eq!(servers, ["up", "speed", "serve"]);
+    }
+
+    #[test]
+    fn help_lists_every_command_on_one_line() {
+        let help = Args::command().render_help().to_string();
+        insta::assert_snapshot!(help, @r#"
+        Keeps SQL views over event streams exact and fresh: folded nightly over the archive, continuously over the stream, merged into one answer
+
+        Usage: twofold [OPTIONS] <COMMAND>
+
+        Commands:
+          init    Makes a new project, commented, that `up` runs as it is
+          check   Validates the project, and tells what each view keeps
+          up      Runs everything in one process: ingest, speed, archive, batch by schedule, serving
+          speed   Runs the speed layer alone: ingest, folding, archiving
+          serve   Runs serving alone; it finds the speed layer by itself
+          batch   Folds what is new in the archive, and publishes the batch views
+          ingest  Appends events from files or stdin
+          query   Answers a query
+          gc      Removes files that no manifest names, and states of removed views
+          status  Shows streams, views, segments and audits
+          demo    Shows all of it on real data: a year of flights, compared with a plain query to the bit
+
+        Options:
+          -p, --project <DIR>  The project: a directory with twofold.toml and *.sql [default: .]
+          -h, --help           Print help
+          -V, --version        Print version
+
+        Errors are one line on stderr, and exit code 2. TWOFOLD_LOG=info (or debug, or a filter such as
+        twofold_speed=debug) shows what is going on.
+        "#);
+    }
+}

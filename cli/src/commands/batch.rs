@@ -1,0 +1,173 @@
+//! `twofold batch`: folds what is new in the archive, publishes, and compares with the speed layer.
+//!
+//! What was acknowledged before it began is covered: a running speed layer is asked to seal and archive first; without
+//! one, this process does so itself. A difference between the layers, or between a full and an incremental run, is
+//! told, and the exit code is 1.
+
+use super::Outcome;
+use crate::args::BatchArgs;
+use crate::clock::Stopwatch;
+use crate::node::{FoundSpeed, Site, SpeedNode, Stores, workers};
+use crate::progress::{self, Unit, while_building};
+use crate::text::{columns, count, counted, duration, print};
+use anyhow::{Context, Result};
+use std::fmt::Write;
+use std::path::Path;
+use twofold_batch::{Options, Outcome as End, Progress, ViewReport};
+use twofold_common::SpeedLayer;
+
+pub(crate) async fn run(dir: &Path, args: &BatchArgs, command: &str) -> Result<Outcome> {
+    let watch = Stopwatch::start();
+    let site = Site::load(dir).await?;
+    let reports = batch(&site, args, command).await?;
+    print(report(&reports))?;
+    let done = counted(reports.len() as u64, "view");
+    print(format!("{done} in {}\n", duration(watch.elapsed())))?;
+    Ok(if reports.iter().all(ViewReport::agrees) { Outcome::Done } else { Outcome::Different })
+}
+
+/// Seals, archives, folds and publishes.
+pub(crate) async fn batch(site: &Site, args: &BatchArgs, command: &str) -> Result<Vec<ViewReport>> {
+    if let Some(view) = &args.view {
+        site.catalog.view(view)?;
+    }
+    let stores = site.stores().await?;
+    seal(site, &stores, command).await?;
+    let options = Options { full: args.full, view: args.view.clone(), workers: workers() };
+    let bar = progress::bar(Some(0), Unit::Segments, "folding");
+    let show = |progress: Progress| {
+        bar.set_message(progress.view);
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+    };
+    let reports = site.batch(&stores).run(&options, &show).await;
+    bar.finish_and_clear();
+    Ok(reports?)
+}
+
+async fn seal(site: &Site, stores: &Stores, command: &str) -> Result<()> {
+    let speed = FoundSpeed::of(site);
+    if speed.is_running().await {
+        return speed.seal().await.with_context(|| format!("sealing at {}", speed.url()));
+    }
+    if let Some(url) = &site.project.config.speed.url {
+        tracing::warn!(url, "the speed layer does not answer: the batch covers what is archived");
+        return Ok(());
+    }
+    let node = SpeedNode::open(site, stores, command).await?;
+    while_building(node.layer(), node.catch_up()).await?;
+    node.seal().await
+}
+
+fn report(reports: &[ViewReport]) -> String {
+    let rows: Vec<Vec<String>> = reports.iter().map(line).collect();
+    let heads = ["view", "result", ">segments", ">events", ">state rows", ">covers", "audit"];
+    let mut text = columns(&heads, &rows);
+    for report in reports {
+        for bad in &report.audit.unequal {
+            let _ = writeln!(
+                text,
+                "{}: stream {}, partition {}, offsets {}, cut {}: the speed layer's state is {}, the batch's {}; the \
+                 batch view counts",
+                report.view,
+                bad.stream,
+                bad.partition,
+                bad.range,
+                bad.cut,
+                bad.speed.short(),
+                bad.batch.short()
+            );
+        }
+        if report.equals_incremental == Some(false) {
+            let _ = writeln!(
+                text,
+                "{}: the full run gave another state than the incremental ones before",
+                report.view
+            );
+        }
+    }
+    text
+}
+
+fn line(report: &ViewReport) -> Vec<String> {
+    let result = match report.outcome {
+        End::Published(version) => format!("version {version}"),
+        End::UpToDate => "up to date".into(),
+        End::Lost => "another run was first".into(),
+    };
+    let covered: u64 = report.horizon.values().flat_map(|offsets| offsets.values()).map(|end| end.0).sum();
+    let audit = &report.audit;
+    let mut compared = Vec::new();
+    for (n, what) in [
+        (audit.segments_equal, "equal"),
+        (audit.segments_unaudited, "unaudited"),
+        (audit.unequal.len() as u64, "UNEQUAL"),
+    ] {
+        if n > 0 {
+            compared.push(format!("{} {what}", count(n)));
+        }
+    }
+    match report.equals_incremental {
+        Some(true) => compared.push("full = incremental".into()),
+        Some(false) => compared.push("full DIFFERS from incremental".into()),
+        None => {}
+    }
+    vec![
+        report.view.clone(),
+        result,
+        count(report.segments as u64),
+        count(report.rows),
+        count(report.state_rows),
+        count(covered),
+        if compared.is_empty() { "-".into() } else { compared.join(", ") },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use twofold_common::{AuditMismatch, AuditSummary, Digest, Offset, OffsetRange, Partition};
+
+    fn view(name: &str, outcome: End) -> ViewReport {
+        ViewReport {
+            view: name.into(),
+            fingerprint: Digest::of(b"f"),
+            outcome,
+            segments: 3,
+            rows: 1_234,
+            state_rows: 16,
+            horizon: BTreeMap::from([(
+                "s".into(),
+                BTreeMap::from([(Partition(0), Offset(1_000)), (Partition(1), Offset(234))]),
+            )]),
+            audit: AuditSummary { segments_equal: 2, segments_unaudited: 1, unequal: vec![] },
+            equals_incremental: Some(true),
+        }
+    }
+
+    #[test]
+    fn a_report_has_a_line_for_each_view_and_one_for_each_difference() {
+        let quiet = ViewReport {
+            audit: AuditSummary { segments_equal: 0, segments_unaudited: 0, unequal: vec![] },
+            equals_incremental: None,
+            ..view("quiet", End::UpToDate)
+        };
+        let range = OffsetRange::new(Offset(0), Offset(5));
+        let (speed, batch) = (Digest::of(b"a"), Digest::of(b"b"));
+        let bad = AuditMismatch { stream: "s".into(), partition: Partition(0), range, cut: 0, speed, batch };
+        let odd = ViewReport {
+            audit: AuditSummary { segments_equal: 0, segments_unaudited: 0, unequal: vec![bad] },
+            equals_incremental: Some(false),
+            ..view("odd", End::Lost)
+        };
+        insta::assert_snapshot!(report(&[view("good", End::Published(7)), quiet, odd]), @r#"
+        view   result                 segments  events  state rows  covers  audit
+        good   version 7                     3   1,234          16   1,234  2 equal, 1 unaudited, full = incremental
+        quiet  up to date                    3   1,234          16   1,234  -
+        odd    another run was first         3   1,234          16   1,234  1 UNEQUAL, full DIFFERS from incremental
+        odd: stream s, partition 0, offsets [0, 5), cut 0: the speed layer's state is 17762fddd969a453, the batch's 10e5cf3d3c8a4f9f; the batch view counts
+        odd: the full run gave another state than the incremental ones before
+        "#);
+    }
+}

@@ -1,0 +1,73 @@
+//! `twofold gc`: removes what nothing names any more. Dropping is garbage collection: it changes no answer.
+//!
+//! Views that a running speed layer maintains are live, even if the project has changed since it was started.
+
+use crate::args::GcArgs;
+use crate::clock;
+use crate::node::{FoundSpeed, Site, SpeedNode, Stores};
+use crate::text::{bytes, columns, counted, print};
+use anyhow::Result;
+use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+use twofold_common::{Gc, Orphan, SpeedLayer};
+
+pub(crate) async fn run(dir: &Path, args: &GcArgs, command: &str) -> Result<()> {
+    let site = Site::load(dir).await?;
+    let stores = site.stores().await?;
+    let speed = FoundSpeed::of(&site);
+    let mut live: BTreeSet<(String, String)> =
+        site.catalog.views().values().map(|v| (v.name().to_string(), v.fingerprint().to_string())).collect();
+    let running = speed.is_running().await;
+    if running {
+        let views = speed.status().await?.views;
+        live.extend(views.into_iter().map(|v| (v.view, v.fingerprint.to_string())));
+    }
+
+    let gc = Gc::new(stores.store.clone());
+    let orphans = gc.orphans(&live, cutoff(args)).await?;
+    print(list(&orphans))?;
+    let size = bytes(orphans.iter().map(|orphan| orphan.bytes).sum());
+    let files = counted(orphans.len() as u64, "file");
+    if args.dry_run {
+        print(format!("{files}, {size}, would go\n"))?;
+    } else {
+        let deleted = gc.delete(&orphans).await?.len() as u64;
+        print(format!("removed {}, {size}\n", counted(deleted, "file")))?;
+    }
+    if running {
+        return print(
+            "a speed layer is running: its states of removed views go when it is stopped and gc runs again\n",
+        );
+    }
+    removed_views(&site, &stores, args, command).await
+}
+
+fn cutoff(args: &GcArgs) -> DateTime<Utc> {
+    let at = clock::now().checked_sub(args.older_than).unwrap_or(UNIX_EPOCH);
+    DateTime::<Utc>::from(at)
+}
+
+fn list(orphans: &[Orphan]) -> String {
+    if orphans.is_empty() {
+        return String::new();
+    }
+    let rows: Vec<_> =
+        orphans.iter().map(|o| vec![bytes(o.bytes), o.path.clone(), o.why.to_string()]).collect();
+    columns(&[">size", "file", "why"], &rows)
+}
+
+/// The states of removed views in the speed layer's own store.
+async fn removed_views(site: &Site, stores: &Stores, args: &GcArgs, command: &str) -> Result<()> {
+    if !site.data_dir().join("state.redb").exists() {
+        return Ok(());
+    }
+    let node = SpeedNode::open(site, stores, command).await?;
+    if args.dry_run {
+        let removed = counted(node.engine().removed_views().len() as u64, "removed view");
+        return print(format!("speed states of {removed} would go\n"));
+    }
+    let removed = counted(node.engine().drop_removed_views().await?.len() as u64, "removed view");
+    print(format!("dropped the speed states of {removed}\n"))
+}

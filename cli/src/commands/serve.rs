@@ -1,0 +1,33 @@
+//! `twofold serve`: serving alone, until a signal. It may start before the speed layer; queries wait for that one.
+
+use crate::args::ServeArgs;
+use crate::node::{FoundSpeed, Layer, Listener, RunFile, SERVE_SETTING, Shutdown, Site, join, spawn_server};
+use crate::text::print;
+use anyhow::Result;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use twofold_serving::Serving;
+
+pub(crate) async fn run(dir: &Path, args: &ServeArgs) -> Result<()> {
+    let site = Site::load(dir).await?;
+    let address = args.listen.unwrap_or(site.project.config.serve.listen);
+    let listener = Listener::bind(address, SERVE_SETTING).await?;
+    let shutdown = Shutdown::on_signals()?;
+    let stores = site.stores().await?;
+    let speed = FoundSpeed::of(&site);
+    if !speed.is_running().await {
+        tracing::warn!(url = speed.url(), "no speed layer answers yet: queries fail until one does");
+    }
+    let serving =
+        Serving::new(Arc::clone(&site.catalog), stores.archive, stores.batch_views, Arc::new(speed));
+    let url = listener.url();
+    let mut tasks = JoinSet::new();
+    spawn_server(&mut tasks, listener, twofold_serving::app(Arc::new(serving)), &shutdown);
+    let run_file = RunFile::publish(site.data_dir(), Layer::Serve, &url).await?;
+    if run_file.is_none() {
+        tracing::warn!("another server of this project was first: commands go to that one");
+    }
+    print(format!("twofold serve is up at {url}\n"))?;
+    join(&mut tasks).await
+}

@@ -1,0 +1,48 @@
+//! `twofold speed`: the speed layer alone, until a signal, or once over what is in the log.
+
+use crate::args::SpeedArgs;
+use crate::node::{
+    DataLock, Layer, Listener, RunFile, SPEED_SETTING, Shutdown, Site, SpeedNode, join, spawn_server,
+};
+use crate::progress::{watch_building, while_building};
+use crate::text::{counted, print};
+use anyhow::Result;
+use std::path::Path;
+use tokio::task::JoinSet;
+use twofold_common::SpeedLayer;
+
+pub(crate) async fn run(dir: &Path, args: &SpeedArgs, command: &str) -> Result<()> {
+    let site = Site::load(dir).await?;
+    DataLock::check(site.data_dir())?;
+    if args.once { once(&site, command).await } else { serve(&site, command).await }
+}
+
+async fn once(site: &Site, command: &str) -> Result<()> {
+    let stores = site.stores().await?;
+    let node = SpeedNode::open(site, &stores, command).await?;
+    let before = folded(&node).await?;
+    while_building(node.layer(), node.catch_up()).await?;
+    let new = folded(&node).await?.saturating_sub(before);
+    let views = counted(site.catalog.views().len() as u64, "view");
+    print(format!("folded {} into {views}; the log has no more\n", counted(new, "new event")))
+}
+
+/// How far all partitions are, together.
+async fn folded(node: &SpeedNode) -> Result<u64> {
+    Ok(node.engine().status().await?.partitions.iter().map(|p| p.folded).sum())
+}
+
+async fn serve(site: &Site, command: &str) -> Result<()> {
+    let listener = Listener::bind(site.project.config.speed.listen, SPEED_SETTING).await?;
+    let shutdown = Shutdown::on_signals()?;
+    let stores = site.stores().await?;
+    let node = SpeedNode::open(site, &stores, command).await?;
+    let mut tasks = JoinSet::new();
+    node.start(&shutdown, &mut tasks);
+    let url = listener.url();
+    spawn_server(&mut tasks, listener, twofold_speed::app(node.layer()), &shutdown);
+    tasks.spawn(watch_building(node.layer(), shutdown.clone()));
+    let _run_file = RunFile::publish(site.data_dir(), Layer::Speed, &url).await?;
+    print(format!("twofold speed is up at {url}\n"))?;
+    join(&mut tasks).await
+}

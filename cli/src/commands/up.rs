@@ -1,0 +1,15 @@
+//! `twofold up`: everything in one process, until a signal.
+
+use crate::args::UpArgs;
+use crate::node::{Listen, Shutdown, Site, Up};
+use crate::text::print;
+use anyhow::Result;
+use std::path::Path;
+
+pub(crate) async fn run(dir: &Path, args: &UpArgs, command: &str) -> Result<()> {
+    let site = Site::load(dir).await?;
+    let shutdown = Shutdown::on_signals()?;
+    let up = Up::start(site, Listen { serve: args.listen, speed: None }, command, &shutdown).await?;
+    print(format!("twofold is up at {}\n", up.url()))?;
+    up.wait().await
+}

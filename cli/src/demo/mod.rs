@@ -1,0 +1,161 @@
+//! `twofold demo`: a year of flights through the whole platform, compared with a plain query to the bit.
+//!
+//! Everything is real: a project in a directory of its own, the server of `twofold up` on sockets of its own, events as
+//! NDJSON over HTTP in the order in which they happened, a batch run in the middle. Then each maintained view is asked
+//! for over HTTP, and compared with its SQL run by DataFusion alone over the source files. The directory is removed
+//! at the end, also when interrupted.
+
+mod compare;
+mod data;
+mod feed;
+mod plain;
+mod show;
+
+use crate::args::{BatchArgs, DemoArgs};
+use crate::client::Client;
+use crate::clock::Stopwatch;
+use crate::commands::{Outcome, batch};
+use crate::node::{Listen, Shutdown, Site, Up};
+use crate::text::{columns, count, duration, print};
+use anyhow::{Context, Result, bail};
+use plain::Plain;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+use twofold_serving::Rows;
+
+const COMMAND: &str = "twofold demo";
+const SHOWN_VIEW: &str = "delays_by_airline";
+const SHOWN_SQL: &str = "SELECT * FROM delays_by_airline ORDER BY flights DESC";
+const TIME: &str = "event_time";
+/// How often the query is asked to time it.
+const ASKED: usize = 25;
+/// How long the speed layer may take to fold what was acknowledged.
+const FOLDED_WITHIN: Duration = Duration::from_secs(60);
+
+pub(crate) async fn run(args: &DemoArgs) -> Result<Outcome> {
+    let dir =
+        tempfile::Builder::new().prefix("twofold-demo-").tempdir().context("a directory for the demo")?;
+    data::write(dir.path())?;
+    let (stopper, shutdown) = Shutdown::new();
+    let signals = Shutdown::on_signals()?;
+    let free = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let listen = Listen { serve: free, speed: free };
+    let up = Up::start(Site::load(dir.path()).await?, listen, COMMAND, &shutdown).await?;
+    let outcome = tokio::select! {
+        outcome = demo(&up) => outcome,
+        () = signals.requested() => Err(anyhow::anyhow!("interrupted; the demo's project is removed")),
+    };
+    if args.keep && outcome.is_ok() {
+        print(show::kept(up.url(), dir.path(), SHOWN_SQL))?;
+        signals.requested().await;
+    }
+    stopper.stop();
+    let stopped = up.wait().await;
+    let path = dir.path().display().to_string();
+    dir.close().with_context(|| format!("removing {path}"))?;
+    let outcome = outcome?;
+    stopped.map(|()| outcome)
+}
+
+async fn demo(up: &Up) -> Result<Outcome> {
+    let (site, client) = (up.site(), Client::new(up.url())?);
+    let stream = &site.project.streams[data::STREAM];
+    let events = plain::events(data::EVENTS, stream, TIME)?;
+    let total = events.num_rows();
+    print(format!(
+        "project {}, server {}\n{} flights of 2013 in the order of their departure, as NDJSON over HTTP\n",
+        site.project.dir.display(),
+        up.url(),
+        count(total as u64)
+    ))?;
+
+    let mut feed = feed::Feed::new(&client, &events);
+    feed.send(total / 2).await?;
+    let incremental = batch(site, &BatchArgs::default(), COMMAND).await?;
+    let archived = incremental.iter().map(|report| report.segments).max().unwrap_or(0);
+    print(format!("a batch at half of them: {} views from {archived} segments\n", incremental.len()))?;
+    feed.send(total).await?;
+    let (sent, spent) = (feed.sent(), feed.spent());
+
+    let answer = ask(&client, SHOWN_SQL, &feed).await?;
+    let plain = Plain::new(&site.project, data::STREAM, events.clone()).await?;
+    let view = &site.catalog.view(SHOWN_VIEW)?;
+    print(format!("\n{SHOWN_SQL}\n{}", show::answer(&answer)?))?;
+    print(format!("\nits SQL over flights.parquet and airlines.csv, by DataFusion alone\n{}", {
+        let sql = format!("SELECT * FROM ({}) ORDER BY flights DESC", view.sql());
+        let (schema, batches) = plain.query(&sql).await?;
+        show::rows(&Rows { schema, batches, coverage: vec![] })?
+    }))?;
+    let mut equal = compare(site, &client, &plain).await?;
+
+    let watch = Stopwatch::start();
+    let full = batch(site, &BatchArgs { full: true, view: None }, COMMAND).await?;
+    let full_batch = watch.elapsed();
+    let disagree = incremental.iter().chain(&full).filter(|report| !report.agrees()).count();
+    equal &= disagree == 0;
+    let query = time_query(&client).await?;
+    let per_second = sent as f64 / spent.as_secs_f64().max(1e-9);
+    print(show::measures(&[
+        (
+            "ingest",
+            format!("{} rows/s", count(per_second as u64)),
+            format!("{} flights in {}, over HTTP and durable", count(sent), duration(spent)),
+        ),
+        (
+            "full batch",
+            duration(full_batch),
+            format!("{} views over {} flights, from raw", full.len(), count(total as u64)),
+        ),
+        ("query", duration(query), format!("median of {ASKED} over HTTP")),
+    ]))?;
+    print(if equal { "equal to the bit\n" } else { "NOT EQUAL: see above\n" })?;
+    Ok(if equal { Outcome::Done } else { Outcome::Different })
+}
+
+/// The answer, when it covers everything that was acknowledged.
+async fn ask(client: &Client, sql: &str, feed: &feed::Feed<'_>) -> Result<Rows> {
+    let watch = Stopwatch::start();
+    loop {
+        let rows = client.query(sql).await?;
+        if feed.is_covered_by(&rows.coverage) {
+            return Ok(rows);
+        }
+        if watch.elapsed() > FOLDED_WITHIN {
+            bail!("the speed layer has not folded all events after {}", duration(FOLDED_WITHIN));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Compares each maintained view; tells in what they differ.
+async fn compare(site: &Site, client: &Client, plain: &Plain) -> Result<bool> {
+    let mut lines = Vec::new();
+    let mut told = Vec::new();
+    for view in site.catalog.views().values() {
+        let name = view.name();
+        let merged = client.query(&format!("SELECT * FROM {name}")).await?;
+        let (schema, batches) = plain.query(view.sql()).await?;
+        let found = compare::differences((&merged.schema, &merged.batches), (&schema, &batches))
+            .with_context(|| format!("comparing {name}"))?;
+        let result = if found.is_empty() { "equal" } else { "DIFFERENT" };
+        lines.push(vec![name.to_string(), count(merged.num_rows() as u64), result.to_string()]);
+        told.extend(found.into_iter().map(|difference| format!("{name}: {difference}\n")));
+    }
+    let lines = columns(
+        &["view", ">rows", "compared with its SQL over the source files, all columns of all rows"],
+        &lines,
+    );
+    print(format!("\n{lines}{}", told.concat()))?;
+    Ok(told.is_empty())
+}
+
+async fn time_query(client: &Client) -> Result<Duration> {
+    let mut times = Vec::with_capacity(ASKED);
+    for _ in 0..ASKED {
+        let watch = Stopwatch::start();
+        client.query(SHOWN_SQL).await?;
+        times.push(watch.elapsed());
+    }
+    times.sort();
+    Ok(times[ASKED / 2])
+}

@@ -1,0 +1,72 @@
+//! The door through which a command asks: the running server if there is one, else the stores themselves.
+
+use super::found_speed::FoundSpeed;
+use super::run_file::{Layer, find};
+use super::site::Site;
+use super::speed_node::SpeedNode;
+use crate::client::Client;
+use crate::progress::while_building;
+use anyhow::Result;
+use std::path::Path;
+use std::sync::Arc;
+use twofold_common::{Config, SpeedLayer};
+use twofold_serving::{Rows, Serving, Status};
+
+/// Who answers.
+#[derive(Debug)]
+pub(crate) enum Door {
+    /// A running server.
+    Server(Client),
+    /// This process, over the speed layer of another one.
+    Beside(Box<Serving>),
+    /// This process alone, which owns the data directory meanwhile.
+    Alone { serving: Box<Serving>, _node: SpeedNode },
+}
+
+impl Door {
+    /// Finds out who answers. If it is this process alone, it is brought up to what is in the log first; but before
+    /// anything is opened, `sql` is planned.
+    pub(crate) async fn open(dir: &Path, sql: Option<&str>, command: &str) -> Result<Self> {
+        // A running server answers by the project as it was when it started: the files of today do not matter.
+        if let Some(client) = server(&Config::load(dir)?.data).await? {
+            return Ok(Self::Server(client));
+        }
+        let site = Site::load(dir).await?;
+        if let Some(sql) = sql {
+            site.catalog.plan(sql).await?;
+        }
+        let stores = site.stores().await?;
+        let serving = |speed: Arc<dyn SpeedLayer>| {
+            let (archive, batch_views) = (stores.archive.clone(), stores.batch_views.clone());
+            Box::new(Serving::new(Arc::clone(&site.catalog), archive, batch_views, speed))
+        };
+        let speed = FoundSpeed::of(&site);
+        if speed.is_running().await {
+            return Ok(Self::Beside(serving(Arc::new(speed))));
+        }
+        let node = SpeedNode::open(&site, &stores, command).await?;
+        while_building(node.layer(), node.catch_up()).await?;
+        Ok(Self::Alone { serving: serving(node.layer()), _node: node })
+    }
+
+    pub(crate) async fn query(&self, sql: &str) -> Result<Rows> {
+        match self {
+            Door::Server(client) => client.query(sql).await,
+            Door::Beside(serving) | Door::Alone { serving, .. } => Ok(serving.query(sql).await?),
+        }
+    }
+
+    pub(crate) async fn status(&self) -> Result<Status> {
+        match self {
+            Door::Server(client) => client.status().await,
+            Door::Beside(serving) | Door::Alone { serving, .. } => Ok(serving.status().await?),
+        }
+    }
+}
+
+/// The running server over this data directory, if there is one and it answers.
+pub(crate) async fn server(data: &Path) -> Result<Option<Client>> {
+    let Some(running) = find(data, Layer::Serve) else { return Ok(None) };
+    let client = Client::new(&running.url)?;
+    Ok(client.is_alive().await.then_some(client))
+}

@@ -1,0 +1,62 @@
+//! Batch runs by the clock, inside `twofold up`.
+
+use super::shutdown::Shutdown;
+use super::site::{Site, Stores};
+use crate::clock;
+use anyhow::Result;
+use twofold_batch::Options;
+use twofold_common::SpeedLayer;
+
+/// Runs incremental batches by the project's schedule until the switch is flipped. A run that fails is logged, and the
+/// next one comes in its time; one that is interrupted leaves nothing visible.
+pub(crate) async fn run(
+    site: Site,
+    stores: Stores,
+    speed: std::sync::Arc<dyn SpeedLayer>,
+    shutdown: Shutdown,
+) -> Result<()> {
+    let schedule = site.project.config.batch.schedule;
+    let started = clock::now();
+    while let Some(next) = schedule.next_after(clock::now(), started) {
+        let wait = next.duration_since(clock::now()).unwrap_or_default();
+        tokio::select! {
+            () = shutdown.requested() => return Ok(()),
+            () = tokio::time::sleep(wait) => {}
+        }
+        tokio::select! {
+            () = shutdown.requested() => return Ok(()),
+            result = once(&site, &stores, speed.as_ref()) => match result {
+                Ok(()) => {}
+                Err(e) => tracing::error!(error = %e, "the scheduled batch failed"),
+            },
+        }
+    }
+    Ok(())
+}
+
+async fn once(site: &Site, stores: &Stores, speed: &dyn SpeedLayer) -> Result<()> {
+    let watch = clock::Stopwatch::start();
+    speed.seal().await?;
+    let options = Options { full: false, view: None, workers: workers() };
+    for report in site.batch(stores).run(&options, &|_| {}).await? {
+        let (view, segments, events) = (&report.view, report.segments, report.rows);
+        match report.audit.unequal.first() {
+            None => tracing::info!(view, segments, events, "batch view is up to date"),
+            Some(first) => tracing::error!(
+                view,
+                stream = first.stream,
+                partition = %first.partition,
+                range = %first.range,
+                unequal = report.audit.unequal.len(),
+                "batch and speed layer disagree; the batch view is the one that counts"
+            ),
+        }
+    }
+    tracing::info!(elapsed_ms = watch.elapsed().as_millis() as u64, "scheduled batch done");
+    Ok(())
+}
+
+/// How many segments a batch folds at once.
+pub(crate) fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,79 @@
+//! A site: a project's files, loaded and planned, and the stores that they name.
+
+use crate::clock;
+use anyhow::Result;
+use std::path::Path;
+use std::sync::Arc;
+use twofold_batch::Batch;
+use twofold_common::{Archive, BatchViews, Catalog, Project, Store, StreamDef, evolve};
+
+/// A project, ready to be run.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Its files.
+    pub project: Arc<Project>,
+    /// Its relations.
+    pub catalog: Arc<Catalog>,
+}
+
+/// What is stored of a project outside its data directory's log and states.
+#[derive(Debug, Clone)]
+pub struct Stores {
+    /// Where archive and batch views are.
+    pub store: Store,
+    /// The archive.
+    pub archive: Archive,
+    /// The batch views.
+    pub batch_views: BatchViews,
+}
+
+impl Site {
+    /// Loads the project in `dir`; reads its files only.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub async fn load(dir: &Path) -> Result<Self> {
+        let project = Project::load(dir)?;
+        let catalog = Arc::new(Catalog::new(&project).await?);
+        Ok(Self { project: Arc::new(project), catalog })
+    }
+
+    /// The directory of the log, the states and the run files.
+    pub fn data_dir(&self) -> &Path {
+        self.project.data_dir()
+    }
+
+    /// All streams, those of rejected events included.
+    pub(crate) fn streams(&self) -> Vec<StreamDef> {
+        self.catalog.streams().values().cloned().collect()
+    }
+
+    /// Opens the project's store.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or was made with streams that the project has no longer declared so.
+    pub async fn stores(&self) -> Result<Stores> {
+        let store = Store::open(&self.project.config.store.to_string(), &self.project.dir)?;
+        let stores = Stores {
+            archive: Archive::new(store.clone()),
+            batch_views: BatchViews::new(store.clone()),
+            store,
+        };
+        for stream in self.catalog.streams().values() {
+            if let Some(known) = stores.archive.manifest(&stream.name).await? {
+                evolve(&known.body, stream)?;
+            }
+        }
+        Ok(stores)
+    }
+
+    /// What batch runs need.
+    pub(crate) fn batch(&self, stores: &Stores) -> Batch {
+        Batch {
+            catalog: Arc::clone(&self.catalog),
+            archive: stores.archive.clone(),
+            batch_views: stores.batch_views.clone(),
+            clock: Arc::new(clock::nanos),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The speed layer in this process: the log, the engine over it, and the archiver behind it.
+//!
+//! It owns the data directory from when it is opened until it is dropped.
+
+use super::lock::DataLock;
+use super::shutdown::Shutdown;
+use super::site::{Site, Stores};
+use crate::clock;
+use anyhow::Result;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use twofold_batch::Archiver;
+use twofold_common::{Log, SealedSegments, SpeedLayer};
+use twofold_speed::log::EmbeddedLog;
+use twofold_speed::{Engine, EngineConfig};
+
+/// A speed layer.
+#[derive(Debug)]
+pub struct SpeedNode {
+    // In this order they are let go.
+    archiver: Arc<Archiver>,
+    engine: Arc<Engine>,
+    _lock: DataLock,
+}
+
+/// Takes the data directory and opens its log, which takes the project's streams in.
+pub(crate) async fn open_log(
+    site: &Site,
+    stores: &Stores,
+    command: &str,
+) -> Result<(DataLock, Arc<dyn Log>)> {
+    let lock = DataLock::take(site.data_dir(), command)?;
+    let log = EmbeddedLog::open(&site.data_dir().join("log.redb"), &site.streams())?;
+    for stream in site.catalog.streams().values() {
+        stores.archive.declare(stream).await?;
+    }
+    Ok((lock, Arc::new(log)))
+}
+
+impl SpeedNode {
+    /// Takes the data directory for `command`, and opens what is in it.
+    ///
+    /// # Errors
+    /// If another process owns it, or something in it is damaged: which.
+    pub async fn open(site: &Site, stores: &Stores, command: &str) -> Result<Self> {
+        let (lock, log) = open_log(site, stores, command).await?;
+        let config = &site.project.config;
+        let config = EngineConfig {
+            state_path: site.data_dir().join("state.redb"),
+            epoch_rows: config.speed.epoch_rows,
+            epoch_interval: config.speed.epoch_interval,
+            segment_rows: config.archive.segment_rows,
+            segment_age: config.archive.segment_age,
+            retire_grace: config.speed.retire_grace,
+        };
+        let catalog = || Arc::clone(&site.catalog);
+        let (archive, batch_views) = (stores.archive.clone(), stores.batch_views.clone());
+        let clock = Arc::new(clock::nanos);
+        let engine =
+            Engine::open(config, catalog(), Arc::clone(&log), archive.clone(), batch_views, clock).await?;
+        let sealed: Arc<dyn SealedSegments> = Arc::clone(&engine) as _;
+        Ok(Self { archiver: Arc::new(Archiver::new(catalog(), log, archive, sealed)), engine, _lock: lock })
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The engine, as other layers see it.
+    pub fn layer(&self) -> Arc<dyn SpeedLayer> {
+        Arc::clone(&self.engine) as _
+    }
+
+    /// Folds and archives until the switch is flipped.
+    pub(crate) fn start(&self, shutdown: &Shutdown, tasks: &mut JoinSet<Result<()>>) {
+        let (engine, stop) = (Arc::clone(&self.engine), shutdown.receiver());
+        tasks.spawn(async move {
+            engine.run(stop).await;
+            Ok(())
+        });
+        let (archiver, stop) = (Arc::clone(&self.archiver), shutdown.receiver());
+        tasks.spawn(async move {
+            archiver.run(stop).await;
+            Ok(())
+        });
+    }
+
+    /// Folds all that is in the log, builds all views, and archives what is sealed by then.
+    ///
+    /// # Errors
+    /// Those of the engine and the archiver.
+    pub async fn catch_up(&self) -> Result<()> {
+        self.engine.catch_up().await?;
+        while self.archiver.run_once().await? > 0 {}
+        Ok(())
+    }
+
+    /// Seals what is open, and archives it.
+    ///
+    /// # Errors
+    /// Those of the engine and the archiver.
+    pub async fn seal(&self) -> Result<()> {
+        self.engine.seal_all().await?;
+        while self.archiver.run_once().await? > 0 {}
+        Ok(())
+    }
+}
