@@ -56,16 +56,19 @@ async fn an_added_view_is_built_while_the_others_answer() {
     }
 }
 
-/// A view that is removed and comes back goes on from where it was.
+/// A view that is removed and comes back goes on from where it was, in the middle of a segment, though that was
+/// archived and trimmed meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_view_keeps_its_states_until_gc() {
-    let mut platform = Platform::new(&["counts", "named"], 7).await;
+    let mut platform = Platform::new(&["counts", "named"], 20).await;
     platform.take(&Step::Ingest("clicks", events(0))).await;
     platform.take(&Step::Epochs).await;
     platform.change(&["counts"]).await;
     assert_eq!(platform.engine().removed_views().len(), 1);
     platform.take(&Step::Ingest("clicks", events(30))).await;
-    platform.take(&Step::Epochs).await;
+    for step in [Step::Epochs, Step::Seal, Step::Archive, Step::Batch { full: false }, Step::Retire] {
+        platform.take(&step).await;
+    }
     platform.change(&["counts", "named"]).await;
     assert_eq!(platform.engine().removed_views().len(), 0);
     platform.take(&Step::Epochs).await;
@@ -76,6 +79,24 @@ async fn a_removed_view_keeps_its_states_until_gc() {
     platform.take(&Step::Restart).await;
     assert_eq!(platform.engine().removed_views().len(), 0);
     platform.check(&["counts"]).await;
+}
+
+/// Who asks for what was let go is told so, and does not get half of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn states_that_were_let_go_are_not_given() {
+    use twofold_common::{Answer, SnapshotRequest, SpeedLayer, StreamRequest, ViewRequest};
+    let mut platform = Platform::new(&["counts"], 7).await;
+    platform.take(&Step::Ingest("clicks", events(0))).await;
+    for step in [Step::Epochs, Step::Seal, Step::Archive, Step::Batch { full: false }, Step::Retire] {
+        platform.take(&step).await;
+    }
+    let fingerprint = platform.catalog.view("counts").unwrap().fingerprint();
+    let view = ViewRequest { view: "counts".into(), fingerprint, from: Default::default() };
+    let stream = StreamRequest { stream: "clicks".into(), from: Default::default() };
+    for (views, streams) in [(vec![view], vec![]), (vec![], vec![stream])] {
+        let answer = platform.engine().snapshot(&SnapshotRequest { views, streams }).await.unwrap();
+        assert!(matches!(answer, Answer::Retired { .. }), "{answer:?}");
+    }
 }
 
 /// A view whose query fails on an event stops by itself; the others go on.

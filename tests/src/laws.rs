@@ -84,7 +84,7 @@ fn law_any_bracketing_and_identity() {
         }
         all
     });
-    let all = std::cell::RefCell::new(&mut all);
+    let all = tokio::sync::Mutex::new(&mut all);
     let cuts = || proptest::collection::vec(0.0f64..1.0, 0..6);
     proptest!(config(), |(clicks in events(50), orders in events(20), fine in cuts(), coarse in cuts(),
                          order in proptest::collection::vec(any::<u32>(), 1..8), first in 0.0f64..1.0)| {
@@ -98,7 +98,7 @@ fn law_any_bracketing_and_identity() {
         };
         runtime.block_on(async {
             let oracle = plain(&world.project, &streams.clone().map(|(name, b)| (name, b))).await;
-            for (view, plans) in all.borrow_mut().iter_mut() {
+            for (view, plans) in all.lock().await.iter_mut() {
                 let name = view.name();
                 // Fine pieces in any order, merged in two halves and then together.
                 let states = plans.fold(view, &shuffled(&pieces(&fine), &order)).await;

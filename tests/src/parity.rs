@@ -62,7 +62,8 @@ impl Platform {
     pub async fn new(views: &[&str], segment_rows: u64) -> Self {
         let (dir, project, catalog) = catalog(views).await;
         // Offsets with gaps, inside and between appends.
-        let log = MemoryLog::with_gaps(&with_rejected(project.streams.values()), |n| u64::from(n % 7 == 3) * 2);
+        let log =
+            MemoryLog::with_gaps(&with_rejected(project.streams.values()), |n| u64::from(n % 7 == 3) * 2);
         let (log, store) = (Arc::new(log), Store::memory());
         let live = Some(open(&dir, &catalog, &log, &store, segment_rows).await);
         Self { dir, project, catalog, log, store, segment_rows, live, all: BTreeMap::new() }
@@ -205,14 +206,25 @@ async fn open(
     for stream in catalog.streams().values() {
         archive.declare(stream).await.unwrap();
     }
-    let engine =
-        Engine::open(config, catalog.clone(), log, archive.clone(), views.clone(), Arc::new(|| 8)).await.unwrap();
+    let engine = Engine::open(config, catalog.clone(), log, archive.clone(), views.clone(), Arc::new(|| 8))
+        .await
+        .unwrap();
     let serving = Serving::new(catalog.clone(), archive, views, engine.clone());
     (engine, serving)
 }
 
-pub const CHECKED: &[&str] =
-    &["counts", "means", "whole", "named", "distinct_counts", "both", "compared", "kept", "joined", "over_view"];
+pub const CHECKED: &[&str] = &[
+    "counts",
+    "means",
+    "whole",
+    "named",
+    "distinct_counts",
+    "both",
+    "compared",
+    "kept",
+    "joined",
+    "over_view",
+];
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
@@ -222,7 +234,7 @@ fn runtime() -> tokio::runtime::Runtime {
 #[test]
 fn law_any_cut_of_random_histories() {
     let cases = std::env::var("TWOFOLD_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
-    let config = ProptestConfig { cases, max_shrink_iters: 200, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases, ..ProptestConfig::default() };
     proptest!(config, |(steps in proptest::collection::vec(step(), 1..25), segment_rows in 1u64..12)| {
         runtime().block_on(async {
             let mut platform = Platform::new(CHECKED, segment_rows).await;

@@ -116,6 +116,11 @@ pub const VIEWS: &[(&str, &str, bool)] = &[
     ("latest", "SELECT k, n FROM clicks c WHERE n = (SELECT max(d.n) FROM clicks d WHERE d.k = c.k)", true),
     ("joined", "SELECT c.k, c.n, o.n AS m FROM clicks c JOIN orders o ON c.k = o.k AND c.n < o.n", true),
     ("empty_names", "SELECT t.name, c.n FROM names t LEFT JOIN clicks c ON c.k = t.k", true),
+    (
+        "all_names",
+        "SELECT t.name, count(*) AS c FROM names t LEFT JOIN clicks c ON c.k = t.k GROUP BY t.name",
+        true,
+    ),
     ("over_view", "SELECT c, count(*) AS keys FROM counts GROUP BY c", false),
     ("over_kept", "SELECT k, count(*) AS c FROM kept GROUP BY k", false),
 ];

@@ -15,12 +15,10 @@ impl Engine {
     pub(super) async fn build(&self, worker: &mut Worker) -> Result<bool> {
         let next = {
             let held = self.read();
-            let lagging =
-                held.views.iter().filter(|(_, view)| view.failed.is_none()).find_map(|(f, view)| {
-                    let behind = view.partitions.iter().find(|(place, p)| p.to < held.folded(place))?;
-                    Some((*f, behind.0.clone(), behind.1.to))
-                });
-            lagging
+            held.views.iter().filter(|(_, view)| view.failed.is_none()).find_map(|(f, view)| {
+                let behind = view.partitions.iter().find(|(place, p)| p.to < held.folded(place))?;
+                Some((*f, behind.0.clone(), behind.1.to))
+            })
         };
         let Some((fingerprint, place, to)) = next else { return Ok(false) };
         let (stream, partition) = (&place.0, place.1);
