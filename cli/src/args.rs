@@ -13,7 +13,6 @@ use twofold_speed::Format;
 #[command(
     name = "twofold",
     version,
-    propagate_version = false,
     disable_help_subcommand = true,
     max_term_width = 100,
     after_help = "Errors are one line on stderr, and exit code 2. TWOFOLD_LOG=info (or debug, or a filter such as\n\
@@ -21,7 +20,7 @@ use twofold_speed::Format;
 )]
 pub struct Args {
     /// The project: a directory with twofold.toml and *.sql
-    #[arg(short, long, global = true, value_name = "DIR", default_value = ".", hide_default_value = false)]
+    #[arg(short, long, global = true, value_name = "DIR", default_value = ".")]
     pub project: PathBuf,
     /// What to do.
     #[command(subcommand)]

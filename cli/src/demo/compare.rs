@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// How many different rows are told.
 const TOLD: usize = 3;
 
-/// In what two answers differ; nothing, if they are equal.
+/// In what a merged and a plain answer differ; nothing, if they are equal.
 pub(super) fn differences(
     (left, a): (&SchemaRef, &[RecordBatch]),
     (right, b): (&SchemaRef, &[RecordBatch]),
@@ -39,8 +39,8 @@ pub(super) fn differences(
     let tell = |what: &'static str, batch: &RecordBatch, rows: &[usize]| -> Result<Vec<String>> {
         rows.iter().take(TOLD).map(|&i| Ok(format!("{what}: {}", row_text(batch, i)?))).collect()
     };
-    let mut told = tell("only in the first", &a, &only_a)?;
-    told.extend(tell("only in the second", &b, &only_b)?);
+    let mut told = tell("only merged", &a, &only_a)?;
+    told.extend(tell("only plain", &b, &only_b)?);
     let untold = only_a.len().saturating_sub(TOLD) + only_b.len().saturating_sub(TOLD);
     if untold > 0 {
         told.push(format!("and {untold} more"));
@@ -82,6 +82,7 @@ fn row_text(batch: &RecordBatch, row: usize) -> Result<String> {
 mod tests {
     use super::*;
     use arrow::array::{ArrayRef, Float64Array, Int64Array};
+    use std::slice::from_ref;
 
     fn rows(values: &[(i64, f64)]) -> RecordBatch {
         let columns: [(&str, ArrayRef); 2] = [
@@ -93,7 +94,7 @@ mod tests {
 
     fn told(a: &[(i64, f64)], b: &[(i64, f64)]) -> Vec<String> {
         let (a, b) = (rows(a), rows(b));
-        differences((&a.schema(), &[a.clone()]), (&b.schema(), &[b.clone()])).unwrap()
+        differences((&a.schema(), from_ref(&a)), (&b.schema(), from_ref(&b))).unwrap()
     }
 
     #[test]
@@ -111,8 +112,8 @@ mod tests {
 
     #[test]
     fn a_row_too_often_or_not_there_is_one() {
-        assert_eq!(told(&[(1, 0.5), (1, 0.5)], &[(1, 0.5)]), ["only in the first: 1 | 0.5"]);
-        assert_eq!(told(&[], &[(1, 0.5)]), ["only in the second: 1 | 0.5"]);
+        assert_eq!(told(&[(1, 0.5), (1, 0.5)], &[(1, 0.5)]), ["only merged: 1 | 0.5"]);
+        assert_eq!(told(&[], &[(1, 0.5)]), ["only plain: 1 | 0.5"]);
         let many: Vec<_> = (0..9).map(|n| (n, 0.0)).collect();
         assert_eq!(told(&many, &[]).last().unwrap(), "and 6 more");
     }

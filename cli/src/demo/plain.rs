@@ -32,16 +32,7 @@ pub(super) fn events(file: &'static [u8], stream: &StreamDef, time: &str) -> Res
 }
 
 /// A session of the engine with the project's tables and the events.
-#[derive(Debug)]
-pub(super) struct Plain(SessionContextDebug);
-
-struct SessionContextDebug(SessionContext);
-
-impl std::fmt::Debug for SessionContextDebug {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SessionContext")
-    }
-}
+pub(super) struct Plain(SessionContext);
 
 impl Plain {
     pub(super) async fn new(project: &Project, stream: &str, events: RecordBatch) -> Result<Self> {
@@ -64,12 +55,12 @@ impl Plain {
         }
         let table = MemTable::try_new(events.schema(), vec![vec![events]])?;
         session.register_table(stream, Arc::new(table))?;
-        Ok(Self(SessionContextDebug(session)))
+        Ok(Self(session))
     }
 
     /// The rows of one query.
     pub(super) async fn query(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-        let frame = self.0.0.sql(sql).await?;
+        let frame = self.0.sql(sql).await?;
         let schema = Arc::clone(frame.schema().inner());
         Ok((schema, frame.collect().await?))
     }

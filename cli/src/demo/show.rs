@@ -1,9 +1,12 @@
 //! What the demo prints.
 
+use super::feed::Feed;
 use crate::commands::coverage_lines;
 use crate::format::{Output, render};
+use crate::text::{count, duration};
 use anyhow::Result;
 use std::path::Path;
+use std::time::Duration;
 use twofold_serving::Rows;
 
 /// Rows as a table.
@@ -16,8 +19,17 @@ pub(super) fn answer(answer: &Rows) -> Result<String> {
     Ok(rows(answer)? + "\n" + &coverage_lines(&answer.coverage))
 }
 
-/// What was measured: name, value and how.
-pub(super) fn measures(measures: &[(&str, String, String)]) -> String {
+/// What was measured, and how.
+pub(super) fn measures(feed: &Feed<'_>, full_batch: Duration, query: Duration) -> String {
+    let (sent, spent) = (feed.sent(), feed.spent());
+    let rate = sent as f64 / spent.as_secs_f64().max(1e-9);
+    let measures = [
+        ("ingest", format!("{} rows/s", count(rate as u64)), {
+            format!("{} flights in {}, over HTTP and durable", count(sent), duration(spent))
+        }),
+        ("full batch", duration(full_batch), format!("all views over {} flights, from raw", count(sent))),
+        ("query", duration(query), "median, over HTTP".to_string()),
+    ];
     let lines: Vec<String> =
         measures.iter().map(|(name, value, how)| format!("{name:<12}{value:>16}   {how}\n")).collect();
     format!("\n{}\n", lines.concat())
