@@ -31,7 +31,8 @@ async fn an_added_view_is_built_while_the_others_answer() {
         }
         platform.change(&["counts", "named", "kept"]).await;
         if trimmed {
-            let bounds = twofold_common::Log::bounds(&*platform.log, "clicks", twofold_common::Partition(0)).await;
+            let bounds =
+                twofold_common::Log::bounds(&*platform.log, "clicks", twofold_common::Partition(0)).await;
             assert!(bounds.unwrap().start.0 > 0, "the log alone is not enough");
         }
         platform.check(&["counts"]).await;
@@ -45,7 +46,10 @@ async fn an_added_view_is_built_while_the_others_answer() {
         platform.take(&Step::Ingest("clicks", events(90))).await;
         platform.take(&Step::Epochs).await;
         for view in ["counts", "named", "kept"] {
-            assert!(platform.serving().query(&format!("SELECT * FROM {view}")).await.is_ok(), "{view} is built");
+            assert!(
+                platform.serving().query(&format!("SELECT * FROM {view}")).await.is_ok(),
+                "{view} is built"
+            );
         }
         platform.check(&["counts", "named", "kept"]).await;
         // Sealed and archived states of the built view are those that batch folds.
@@ -134,7 +138,10 @@ fn streams_gain_nullable_columns_and_nothing_else() {
         let message = refuses(project, &["query", "SELECT count(*) FROM s"]);
         assert!(message.contains("stream s") && message.contains(&format!("column {column}")), "{message}");
     }
-    write_project(project, &FIRST.replace("NOT NULL, n BIGINT)", "NOT NULL, n BIGINT) WITH (partitions = 3)"));
+    write_project(
+        project,
+        &FIRST.replace("NOT NULL, n BIGINT)", "NOT NULL, n BIGINT) WITH (partitions = 3)"),
+    );
     assert!(refuses(project, &["query", "SELECT 1"]).contains("partitions"));
 
     let views = "CREATE MATERIALIZED VIEW extras AS SELECT extra, count(*) AS c FROM s GROUP BY extra;";
@@ -143,7 +150,10 @@ fn streams_gain_nullable_columns_and_nothing_else() {
     succeeds(project, &["ingest", "s", project.join("e.ndjson").to_str().unwrap()]);
     let rows = succeeds(project, &["query", "--format", "csv", "SELECT * FROM extras ORDER BY c DESC"]);
     assert_eq!(rows, "extra,c\n,2\nx,1\n");
-    let rows = succeeds(project, &["query", "--format", "csv", "SELECT k, n, extra FROM s ORDER BY k, n NULLS LAST"]);
+    let rows = succeeds(
+        project,
+        &["query", "--format", "csv", "SELECT k, n, extra FROM s ORDER BY k, n NULLS LAST"],
+    );
     assert_eq!(rows, "k,n,extra\na,1,\na,,x\nb,,\n");
 }
 

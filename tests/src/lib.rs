@@ -2,10 +2,14 @@
 #![cfg(test)]
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, unreachable_pub)]
 
+mod bad_input;
+mod changes;
 mod definitions;
 mod events;
 mod laws;
 mod oracle;
 mod parity;
+mod process;
+mod three_processes;
 
 mod views;

@@ -18,11 +18,16 @@ pub fn binary() -> &'static Path {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         // All of the workspace, as the tests are built, so that no dependency is built with other features.
-        build.args(["build", "--quiet", "--workspace", "--bins"]).env("CARGO_TARGET_DIR", dir.parent().unwrap());
+        build
+            .args(["build", "--quiet", "--workspace", "--bins"])
+            .env("CARGO_TARGET_DIR", dir.parent().unwrap());
         if dir.ends_with("release") {
             build.arg("--release");
         }
-        assert!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success(), "the binary builds");
+        assert!(
+            build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success(),
+            "the binary builds"
+        );
         dir.join("twofold")
     })
 }
@@ -80,7 +85,8 @@ impl Server {
         let path = project.join("data/run").join(format!("{run}.json"));
         let started = Instant::now();
         loop {
-            let file = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+            let file =
+                std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
             if let Some(file) = file.filter(|f| f["pid"] == child.id()) {
                 return Server { child, url: file["url"].as_str().unwrap().to_string() };
             }
@@ -147,6 +153,16 @@ impl Client {
 
     pub async fn sql(&self, sql: &str) -> (u16, Value) {
         self.post("/v1/sql", "application/json", serde_json::json!({ "sql": sql }).to_string()).await
+    }
+
+    /// The rows as Arrow, so that floats are compared to the bit, with their coverage.
+    pub async fn rows(&self, sql: &str) -> twofold_serving::Rows {
+        let request = self.http.post(format!("{}/v1/sql?format=arrow", self.url));
+        let response = request.body(serde_json::json!({ "sql": sql }).to_string()).send().await.unwrap();
+        let status = response.status();
+        let body = response.bytes().await.unwrap();
+        assert!(status.is_success(), "{sql}: {}", text(&body));
+        twofold_serving::Rows::from_arrow(&body, &self.url).unwrap()
     }
 
     async fn answer(response: reqwest::Response) -> (u16, Value) {

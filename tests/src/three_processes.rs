@@ -1,16 +1,16 @@
 //! Three real processes on one project, with ingest, batch and queries at the same time: every answer equals the
 //! plain query over its own coverage.
 
-use crate::oracle::{answer, plain};
+use crate::oracle::{answer, assert_same, plain};
 use crate::process::{Client, Server, succeeds};
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use twofold_common::Project;
+use twofold_common::{Coverage, Project};
 use twofold_speed::Decoder;
 
 const SQL: &str = "
@@ -62,16 +62,18 @@ impl Sent {
     }
 
     /// The events that an answer covers; waits for the receipts of those that are not noted yet.
-    async fn covered(&self, coverage: &Value) -> String {
+    async fn covered(&self, coverage: &[Coverage]) -> String {
         let mut parts = BTreeMap::new();
-        for part in coverage.as_array().unwrap() {
-            let (batch, speed) = (&part["batch"], &part["speed"]);
-            assert_eq!(batch[0], 0, "{coverage}");
-            assert_eq!(batch[1], speed[0], "no gap and no overlap: {coverage}");
-            let end = parts.insert(part["partition"].as_u64().unwrap(), speed[1].as_u64().unwrap());
-            assert!(end.is_none_or(|end| end == speed[1]), "all parts end at one moment: {coverage}");
+        for part in coverage {
+            assert_eq!(part.batch.start.0, 0, "{coverage:?}");
+            assert_eq!(part.batch.end, part.speed.start, "no gap and no overlap: {coverage:?}");
+            let end = parts.insert(u64::from(part.partition.0), part.speed.end.0);
+            assert!(
+                end.is_none_or(|end| end == part.speed.end.0),
+                "all parts end at one moment: {coverage:?}"
+            );
         }
-        assert_eq!(parts.len(), 2, "every partition is covered: {coverage}");
+        assert_eq!(parts.len(), 2, "every partition is covered: {coverage:?}");
         loop {
             {
                 let all = self.0.lock().unwrap();
@@ -79,7 +81,11 @@ impl Sent {
                 if parts.iter().all(|(p, end)| noted(p) >= *end) {
                     let empty = BTreeMap::new();
                     let of = |(p, end): (&u64, &u64)| {
-                        all.get(p).unwrap_or(&empty).range(..*end).map(|(_, line)| line.as_str()).collect::<String>()
+                        all.get(p)
+                            .unwrap_or(&empty)
+                            .range(..*end)
+                            .map(|(_, line)| line.as_str())
+                            .collect::<String>()
                     };
                     return parts.iter().map(of).collect();
                 }
@@ -89,7 +95,7 @@ impl Sent {
     }
 }
 
-async fn plain_rows(project: &Project, lines: &str, sql: &str) -> Value {
+async fn plain_rows(project: &Project, lines: &str, sql: &str) -> Vec<RecordBatch> {
     let stream = &project.streams["clicks"];
     let decoded = Decoder::new(stream).unwrap().decode_ndjson(lines.as_bytes()).unwrap();
     assert_eq!(decoded.rejected.num_rows(), 0);
@@ -102,31 +108,7 @@ async fn plain_rows(project: &Project, lines: &str, sql: &str) -> Value {
     }
     let events = RecordBatch::try_new(schema, columns).unwrap();
     let session = plain(project, &[("clicks", vec![events])]).await;
-    json_rows(&answer(&session, sql).await)
-}
-
-/// Rows as JSON, as the API gives them.
-pub fn json_rows(batches: &[RecordBatch]) -> Value {
-    let mut rows = Vec::new();
-    for batch in batches {
-        for row in 0..batch.num_rows() {
-            let mut object = serde_json::Map::new();
-            for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-                use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
-                let value = match column.data_type() {
-                    _ if column.is_null(row) => Value::Null,
-                    DataType::Int64 => json!(column.as_primitive::<Int64Type>().value(row)),
-                    DataType::UInt64 => json!(column.as_primitive::<UInt64Type>().value(row)),
-                    DataType::Float64 => json!(column.as_primitive::<Float64Type>().value(row)),
-                    DataType::Utf8 => json!(column.as_string::<i32>().value(row)),
-                    other => panic!("no JSON here for {other}"),
-                };
-                object.insert(field.name().clone(), value);
-            }
-            rows.push(Value::Object(object));
-        }
-    }
-    Value::Array(rows)
+    answer(&session, sql).await
 }
 
 #[test]
@@ -165,10 +147,9 @@ fn every_answer_equals_the_plain_query_over_its_coverage() {
                     while !done.load(Ordering::SeqCst) {
                         let sql = QUERIES[turn % QUERIES.len()];
                         turn += 1;
-                        let (status, body) = client.sql(sql).await;
-                        assert_eq!(status, 200, "{sql}: {body}");
-                        let lines = sent.covered(&body["coverage"]).await;
-                        assert_eq!(body["rows"], plain_rows(&project, &lines, sql).await, "{sql}: {}", body["coverage"]);
+                        let rows = client.rows(sql).await;
+                        let lines = sent.covered(&rows.coverage).await;
+                        assert_same(sql, &rows.batches, &plain_rows(&project, &lines, sql).await);
                         checked.fetch_add(1, Ordering::SeqCst);
                     }
                 })
@@ -208,11 +189,10 @@ fn every_answer_equals_the_plain_query_over_its_coverage() {
     runtime.block_on(async {
         let client = Client::new(&serve.url);
         for sql in QUERIES {
-            let (status, body) = client.sql(sql).await;
-            assert_eq!(status, 200, "{sql}: {body}");
-            let lines = sent.covered(&body["coverage"]).await;
-            assert_eq!(lines.lines().count(), 150 * 40, "{sql}: {}", body["coverage"]);
-            assert_eq!(body["rows"], plain_rows(&project, &lines, sql).await, "{sql}");
+            let rows = client.rows(sql).await;
+            let lines = sent.covered(&rows.coverage).await;
+            assert_eq!(lines.lines().count(), 150 * 40, "{sql}: {:?}", rows.coverage);
+            assert_same(sql, &rows.batches, &plain_rows(&project, &lines, sql).await);
         }
         let (_, status) = client.get("/v1/status").await;
         assert!(status["views"].as_array().is_some_and(|views| views.len() == 3), "{status}");
