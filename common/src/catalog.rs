@@ -193,11 +193,30 @@ impl Catalog {
         let session = self.queries.of(sql);
         let state = engine::state(session);
         let statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
+        self.check_relations(&statement)?;
         let plan = state.statement_to_plan(statement).await?;
         let read_only =
             SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan)?;
         Ok(plan)
+    }
+
+    /// Refuses names of relations that are not there, with those that are.
+    fn check_relations(&self, statement: &Statement) -> Result<()> {
+        let (relations, _) = resolve_table_references(statement, true)?;
+        for relation in relations.iter().filter(|relation| matches!(relation, TableReference::Bare { .. })) {
+            let name = relation.table();
+            let known = self.streams.contains_key(name)
+                || self.tables.contains_key(name)
+                || self.views.contains_key(name)
+                || self.query_views.contains_key(name);
+            if !known {
+                let names = self.views.keys().chain(self.query_views.keys());
+                let names = names.chain(self.streams.keys()).chain(self.tables.keys());
+                return Err(unknown("view, stream or table", name, names));
+            }
+        }
+        Ok(())
     }
 
     /// A scan of one relation, by its name as it is.

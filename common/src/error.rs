@@ -142,8 +142,41 @@ fn engine_kind(e: &datafusion::error::DataFusionError) -> Kind {
 /// The engine's message in one line, without the names of its error types.
 fn engine_message(e: &datafusion::error::DataFusionError) -> String {
     use datafusion::error::DataFusionError as E;
-    match e.find_root() {
+    use datafusion::sql::sqlparser::parser::ParserError;
+    let message = match e.find_root() {
         E::External(inner) => inner.to_string(),
-        other => other.strip_backtrace().replace('\n', " "),
+        E::SQL(error, _) => match error.as_ref() {
+            ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.clone(),
+            ParserError::RecursionLimitExceeded => "the statement is nested too deeply".into(),
+        },
+        E::SchemaError(error, _) => error.to_string(),
+        E::Plan(text) | E::Execution(text) | E::NotImplemented(text) | E::ResourcesExhausted(text) => {
+            text.clone()
+        }
+        E::ArrowError(error, _) => error.to_string(),
+        other => other.strip_backtrace(),
+    };
+    message.replace('\n', " ").replace("twofold.public.", "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::error::DataFusionError as E;
+
+    #[test]
+    fn an_engine_error_is_one_plain_line() {
+        let plan = Error::from(E::Plan("table 'twofold.public.nope'\nnot found".into()).context("planning"));
+        assert_eq!((plan.kind(), plan.to_string()), (Kind::Invalid, "table 'nope' not found".into()));
+        let sql = datafusion::sql::parser::DFParser::parse_sql("SELECT * frm x").unwrap_err();
+        let sql = Error::from(sql);
+        assert!(sql.to_string().starts_with("Expected: end of statement, found: frm"), "{sql}");
+    }
+
+    #[test]
+    fn our_error_comes_back_from_the_engine_with_its_kind() {
+        let through = E::from(Error::corrupt("a.parquet", "is cut short")).context("reading");
+        let back = Error::from(through);
+        assert_eq!((back.kind(), back.to_string()), (Kind::Corrupt, "a.parquet: is cut short".into()));
     }
 }

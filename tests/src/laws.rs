@@ -202,3 +202,47 @@ fn law_identity_of_the_mean_of_large_integers() {
         }
     });
 }
+
+/// A coverage is made of ranges that follow one another from the horizon on, or not at all.
+#[test]
+fn law_coverage_of_ranges() {
+    use twofold_common::{Coverage, Offset, OffsetRange, Partition};
+    let range = (0u64..30, 0u64..8).prop_map(|(start, length)| (start, start + length));
+    // Mostly ranges that fit, then one of them moved.
+    let fitting = (0u64..10, proptest::collection::vec(0u64..6, 0..6)).prop_map(|(horizon, lengths)| {
+        let mut end = horizon;
+        let ranges = lengths.iter().map(|length| {
+            end += length;
+            (end - length, end)
+        });
+        (horizon, ranges.collect::<Vec<_>>())
+    });
+    let arbitrary = (0u64..10, proptest::collection::vec(range, 0..4));
+    let moved = (fitting.clone(), any::<prop::sample::Index>(), 1u64..3).prop_map(
+        |((horizon, mut ranges), at, by)| {
+            if !ranges.is_empty() {
+                let at = at.index(ranges.len());
+                ranges[at].0 += by;
+                ranges[at].1 += by;
+            }
+            (horizon, ranges)
+        },
+    );
+    let config = ProptestConfig { cases: 512, ..ProptestConfig::default() };
+    proptest!(config, |((horizon, ranges) in prop_oneof![fitting, arbitrary, moved])| {
+        let given: Vec<_> = ranges.iter().map(|&(a, b)| OffsetRange::new(Offset(a), Offset(b))).collect();
+        let coverage = Coverage::assemble("v", "s", Partition(0), Offset(horizon), &given);
+        // By counting: every offset from 0 on once, in order, none left out.
+        let mut offsets: Vec<u64> = (0..horizon).collect();
+        offsets.extend(ranges.iter().flat_map(|&(a, b)| a..b));
+        let whole = offsets.iter().copied().eq(0..offsets.len() as u64);
+        match coverage {
+            Ok(coverage) => {
+                prop_assert!(whole, "{coverage:?} was given for {horizon} and {ranges:?}");
+                prop_assert_eq!(coverage.speed.end, Offset(offsets.len() as u64));
+            }
+            // An empty range in the wrong place covers nothing, and is refused all the same.
+            Err(_) => prop_assert!(!whole || ranges.iter().any(|(a, b)| a == b), "{horizon} and {ranges:?}"),
+        }
+    });
+}
