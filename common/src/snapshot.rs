@@ -127,6 +127,9 @@ pub trait SpeedLayer: std::fmt::Debug + Send + Sync {
     /// before the call.
     async fn seal(&self) -> Result<()>;
 
+    /// Drops the states of views that its project does not have, or with `dry_run` only tells which.
+    async fn gc(&self, dry_run: bool) -> Result<Vec<Digest>>;
+
     /// What the speed layer is doing.
     async fn status(&self) -> Result<SpeedStatus>;
 }

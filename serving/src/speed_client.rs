@@ -4,6 +4,7 @@
 //! POST {base}/speed/v1/snapshot          a SnapshotRequest as JSON -> the bytes of an Answer
 //! POST {base}/speed/v1/streams/{name}    events, of the Content-Type -> an IngestReceipt as JSON
 //! POST {base}/speed/v1/seal              -> 2xx after all is archived
+//! POST {base}/speed/v1/gc?dry_run=…      -> the fingerprints of removed views as JSON
 //! GET  {base}/speed/v1/status            -> a SpeedStatus as JSON
 //! ```
 //!
@@ -16,7 +17,9 @@ use bytes::Bytes;
 use reqwest::{Client, RequestBuilder, Url, header::CONTENT_TYPE, redirect::Policy};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
-use twofold_common::{Answer, Error, IngestReceipt, Result, SnapshotRequest, SpeedLayer, SpeedStatus, wire};
+use twofold_common::{
+    Answer, Digest, Error, IngestReceipt, Result, SnapshotRequest, SpeedLayer, SpeedStatus, wire,
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -114,6 +117,11 @@ impl SpeedLayer for HttpSpeed {
     async fn seal(&self) -> Result<()> {
         // Archiving takes as long as there is to archive.
         self.send(self.client.post(self.url(&["seal"])?), "").await.map(drop)
+    }
+
+    async fn gc(&self, dry_run: bool) -> Result<Vec<Digest>> {
+        let request = self.client.post(self.url(&["gc"])?).query(&[("dry_run", dry_run)]);
+        self.decode(&self.send(request.timeout(STATUS_TIMEOUT), "").await?)
     }
 
     async fn status(&self) -> Result<SpeedStatus> {

@@ -313,6 +313,10 @@ impl SpeedLayer for FoldingSpeed {
         Ok(())
     }
 
+    async fn gc(&self, _: bool) -> Result<Vec<twofold_common::Digest>> {
+        Ok(Vec::new())
+    }
+
     async fn status(&self) -> Result<SpeedStatus> {
         let partition = |p| PartitionStatus {
             stream: "flights".into(),

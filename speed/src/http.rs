@@ -4,20 +4,22 @@
 //! POST /speed/v1/snapshot          a SnapshotRequest as JSON -> the bytes of an Answer
 //! POST /speed/v1/streams/{name}    events, of the Content-Type -> an IngestReceipt as JSON
 //! POST /speed/v1/seal              -> 204 after all that was acknowledged before is archived
+//! POST /speed/v1/gc?dry_run=true   -> the fingerprints of removed views, whose states are dropped unless it is a dry run
 //! GET  /speed/v1/status            -> a SpeedStatus as JSON
 //! ```
 //!
 //! Errors are as [`wire`] has them. This is for the processes of one project, not for users: those ask serving.
 
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
+use serde::Deserialize;
 use std::sync::Arc;
-use twofold_common::{Error, IngestReceipt, SnapshotRequest, SpeedLayer, SpeedStatus, wire};
+use twofold_common::{Digest, Error, IngestReceipt, SnapshotRequest, SpeedLayer, SpeedStatus, wire};
 
 /// The most bytes of one request.
 const MAX_BODY: usize = 64 << 20;
@@ -30,6 +32,7 @@ pub fn app(layer: Arc<dyn SpeedLayer>) -> Router {
         .route("/speed/v1/snapshot", post(snapshot))
         .route("/speed/v1/streams/{name}", post(ingest))
         .route("/speed/v1/seal", post(seal))
+        .route("/speed/v1/gc", post(gc))
         .route("/speed/v1/status", get(status))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(layer)
@@ -70,6 +73,15 @@ async fn ingest(
 async fn seal(State(layer): Layer) -> Result<StatusCode, Failure> {
     layer.seal().await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+struct Gc {
+    dry_run: bool,
+}
+
+async fn gc(State(layer): Layer, Query(gc): Query<Gc>) -> Result<Json<Vec<Digest>>, Failure> {
+    Ok(Json(layer.gc(gc.dry_run).await?))
 }
 
 async fn status(State(layer): Layer) -> Result<Json<SpeedStatus>, Failure> {

@@ -190,6 +190,23 @@ fn gc_drops_what_the_project_does_not_have_any_more() {
 }
 
 #[test]
+fn gc_reaches_the_states_of_a_running_speed_layer() {
+    let dir = tempfile::tempdir().unwrap();
+    let project = dir.path();
+    write_project(project, FIRST);
+    std::fs::write(project.join("e.ndjson"), "{\"k\":\"a\",\"n\":1}\n").unwrap();
+    succeeds(project, &["ingest", "s", project.join("e.ndjson").to_str().unwrap()]);
+    succeeds(project, &["speed", "--once"]);
+    let without: String = FIRST.lines().filter(|line| !line.contains("dropped")).collect();
+    write_project(project, &without);
+    let speed = Server::start(project, &["speed"], "speed");
+    assert!(succeeds(project, &["gc", "--dry-run"]).contains("speed states of 1 removed view would go"));
+    assert!(succeeds(project, &["gc"]).contains("dropped the speed states of 1 removed view"));
+    assert!(succeeds(project, &["gc", "--dry-run"]).contains("speed states of 0 removed views would go"));
+    speed.stop();
+}
+
+#[test]
 fn a_running_server_serves_a_changed_view_after_its_next_start() {
     let dir = tempfile::tempdir().unwrap();
     let project = dir.path();

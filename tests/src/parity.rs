@@ -321,6 +321,10 @@ impl SpeedLayer for Meddler {
         self.engine.seal().await
     }
 
+    async fn gc(&self, dry_run: bool) -> twofold_common::Result<Vec<twofold_common::Digest>> {
+        self.engine.gc(dry_run).await
+    }
+
     async fn status(&self) -> twofold_common::Result<SpeedStatus> {
         self.engine.status().await
     }

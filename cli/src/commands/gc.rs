@@ -4,7 +4,7 @@
 
 use crate::args::GcArgs;
 use crate::clock;
-use crate::node::{FoundSpeed, Site, SpeedNode, Stores};
+use crate::node::{FoundSpeed, Site, SpeedNode};
 use crate::text::{bytes, columns, counted, print};
 use anyhow::Result;
 use chrono::{DateTime, Utc};
@@ -36,12 +36,19 @@ pub(crate) async fn run(dir: &Path, args: &GcArgs, command: &str) -> Result<()> 
         let deleted = gc.delete(&orphans).await?.len() as u64;
         print(format!("removed {}, {size}\n", counted(deleted, "file")))?;
     }
-    if running {
-        return print(
-            "a speed layer is running: its states of removed views go when it is stopped and gc runs again\n",
-        );
-    }
-    removed_views(&site, &stores, args, command).await
+    let removed = if running {
+        speed.gc(args.dry_run).await?
+    } else if site.data_dir().join("state.redb").exists() {
+        SpeedNode::open(&site, &stores, command).await?.layer().gc(args.dry_run).await?
+    } else {
+        return Ok(());
+    };
+    let removed = counted(removed.len() as u64, "removed view");
+    print(if args.dry_run {
+        format!("speed states of {removed} would go\n")
+    } else {
+        format!("dropped the speed states of {removed}\n")
+    })
 }
 
 fn cutoff(args: &GcArgs) -> DateTime<Utc> {
@@ -56,18 +63,4 @@ fn list(orphans: &[Orphan]) -> String {
     let rows: Vec<_> =
         orphans.iter().map(|o| vec![bytes(o.bytes), o.path.clone(), o.why.to_string()]).collect();
     columns(&[">size", "file", "why"], &rows)
-}
-
-/// The states of removed views in the speed layer's own store.
-async fn removed_views(site: &Site, stores: &Stores, args: &GcArgs, command: &str) -> Result<()> {
-    if !site.data_dir().join("state.redb").exists() {
-        return Ok(());
-    }
-    let node = SpeedNode::open(site, stores, command).await?;
-    if args.dry_run {
-        let removed = counted(node.engine().removed_views().len() as u64, "removed view");
-        return print(format!("speed states of {removed} would go\n"));
-    }
-    let removed = counted(node.engine().drop_removed_views().await?.len() as u64, "removed view");
-    print(format!("dropped the speed states of {removed}\n"))
 }

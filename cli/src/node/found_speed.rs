@@ -10,7 +10,7 @@ use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use twofold_common::{Answer, IngestReceipt, Result, SnapshotRequest, SpeedLayer, SpeedStatus};
+use twofold_common::{Answer, Digest, IngestReceipt, Result, SnapshotRequest, SpeedLayer, SpeedStatus};
 use twofold_serving::HttpSpeed;
 
 /// How long a speed layer may take to say that it is there.
@@ -73,6 +73,10 @@ impl SpeedLayer for FoundSpeed {
 
     async fn seal(&self) -> Result<()> {
         self.current()?.seal().await
+    }
+
+    async fn gc(&self, dry_run: bool) -> Result<Vec<Digest>> {
+        self.current()?.gc(dry_run).await
     }
 
     async fn status(&self) -> Result<SpeedStatus> {

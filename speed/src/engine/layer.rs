@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 use twofold_common::stream::below;
 use twofold_common::{
-    Answer, Error, IngestReceipt, Offsets, PartitionStatus, Result, Snapshot, SnapshotRequest, SpeedLayer,
-    SpeedStatus, SpeedViewStatus, StreamRequest, Tail,
+    Answer, Digest, Error, IngestReceipt, Offsets, PartitionStatus, Result, Snapshot, SnapshotRequest,
+    SpeedLayer, SpeedStatus, SpeedViewStatus, StreamRequest, Tail,
 };
 
 /// How long a snapshot waits for what was acknowledged before it.
@@ -86,6 +86,10 @@ impl SpeedLayer for Engine {
                 ARCHIVED_WITHIN.as_secs()
             ))
         })?
+    }
+
+    async fn gc(&self, dry_run: bool) -> Result<Vec<Digest>> {
+        if dry_run { Ok(self.removed_views()) } else { self.drop_removed_views().await }
     }
 
     async fn status(&self) -> Result<SpeedStatus> {
