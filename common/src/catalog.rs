@@ -193,8 +193,11 @@ impl Catalog {
         let session = self.queries.of(sql);
         let state = engine::state(session);
         let statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
-        self.check_relations(&statement)?;
-        let plan = state.statement_to_plan(statement).await?;
+        let plan = match state.statement_to_plan(statement.clone()).await {
+            Ok(plan) => plan,
+            // Of two reasons the one that says what there is.
+            Err(e) => return Err(self.check_relations(&statement).err().unwrap_or_else(|| e.into())),
+        };
         let read_only =
             SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan)?;

@@ -288,7 +288,8 @@ impl<F: Fn(usize) -> Source> Cutter<F> {
     }
 }
 
-fn unalias(expr: &Expr) -> &Expr {
+/// The expression below all aliases.
+pub(crate) fn unalias(expr: &Expr) -> &Expr {
     match expr {
         Expr::Alias(alias) => unalias(&alias.expr),
         other => other,

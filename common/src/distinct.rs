@@ -16,7 +16,7 @@
 //! relation that folds and merges like any other; the join and `d` run in finish. A `FILTER` becomes part of the
 //! pair's key, so that a group in which it keeps nothing is still there.
 
-use crate::cut::{Shape, shape};
+use crate::cut::{Shape, shape, unalias};
 use crate::error::Result;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, JoinType, NullEquality};
@@ -46,11 +46,7 @@ fn rewritable(aggregate: &Aggregate) -> bool {
 }
 
 fn function(expr: &Expr) -> Option<&AggregateFunction> {
-    match expr {
-        Expr::AggregateFunction(function) => Some(function),
-        Expr::Alias(alias) => function(&alias.expr),
-        _ => None,
-    }
+    if let Expr::AggregateFunction(function) = unalias(expr) { Some(function) } else { None }
 }
 
 fn is_distinct(expr: &Expr) -> bool {
@@ -155,7 +151,7 @@ fn distinct_relation(
         .build()
 }
 
-/// `left JOIN right` on their groups, nulls equal, keeping the columns of `left` and the value of `right`.
+/// `left JOIN right` on their groups, which are the same on both sides, nulls equal, keeping the columns of `left` and the value of `right`.
 fn join_on_groups(
     left: LogicalPlan,
     right: LogicalPlan,
@@ -177,14 +173,7 @@ fn join_on_groups(
     );
     let on: (Vec<Column>, Vec<Column>) = on;
     LogicalPlanBuilder::from(left)
-        .join_detailed(right, JoinType::Left, on, None, NullEquality::NullEqualsNull)?
+        .join_detailed(right, JoinType::Inner, on, None, NullEquality::NullEqualsNull)?
         .project(keep.into_iter().chain([col(format!("d{i}"))]))?
         .build()
-}
-
-fn unalias(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Alias(alias) => unalias(&alias.expr),
-        other => other,
-    }
 }

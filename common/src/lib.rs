@@ -33,6 +33,7 @@ mod project;
 pub mod scan;
 mod segment;
 mod snapshot;
+mod sql_type;
 mod state;
 mod store;
 pub mod stream;
@@ -66,6 +67,7 @@ pub use snapshot::{
     Answer, IngestReceipt, PartitionRange, PartitionStatus, Pieces, Snapshot, SnapshotRequest, SpeedLayer,
     SpeedStatus, SpeedView, SpeedViewStatus, StreamRequest, Tail, ViewRequest,
 };
+pub use sql_type::sql_type;
 pub use state::{STATE_FORMAT, State};
 pub use store::{Object, Store};
 pub use stream::StreamDef;

@@ -13,7 +13,6 @@
 //! [`Rows::from_arrow`] reads it back.
 
 use crate::rows::Rows;
-use crate::sql_type::sql_type;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::csv;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -26,7 +25,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::Cursor;
 use std::sync::Arc;
-use twofold_common::{Error, Result};
+use twofold_common::{Error, Result, sql_type};
 
 /// Where an Arrow stream's schema has the coverage.
 const COVERAGE_KEY: &str = "twofold.coverage";

@@ -8,9 +8,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use std::collections::BTreeMap;
-use twofold_common::{Error, Result};
-
-use crate::sql_type::sql_type;
+use twofold_common::{Error, Result, sql_type};
 
 /// The rows of `plan`, a scan of `view`, that the filters let through, up to `limit`.
 pub(crate) fn filtered(

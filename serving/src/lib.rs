@@ -16,7 +16,6 @@ mod metrics;
 mod query;
 mod rows;
 mod speed_client;
-mod sql_type;
 mod state_cache;
 mod status;
 #[cfg(test)]
@@ -27,7 +26,6 @@ pub use http::{INGEST_LIMIT, app};
 pub use query::Serving;
 pub use rows::Rows;
 pub use speed_client::HttpSpeed;
-pub use sql_type::sql_type;
 pub use status::{
     BatchStatus, Building, LayerStatus, SpeedStates, Status, StreamPartition, StreamStatus, TableStatus,
     ViewState, ViewStatus,

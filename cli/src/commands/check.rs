@@ -117,7 +117,14 @@ fn definitions(fold: &LogicalPlan) -> Vec<String> {
 
 fn aggregate_at(aggregate: &Aggregate, i: usize) -> Option<String> {
     let first = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
-    let expr = aggregate.aggr_expr.get(i.checked_sub(first)?)?;
+    if i < first {
+        return aggregate
+            .group_expr
+            .get(i)
+            .filter(|_| aggregate.group_expr.len() == first)
+            .map(|e| unalias(e).to_string());
+    }
+    let expr = aggregate.aggr_expr.get(i - first)?;
     Some(unalias(expr).to_string().replacen("_state(", "(", 1).replace("(Int64(1))", "(*)"))
 }
 
@@ -133,7 +140,7 @@ fn columns(schema: &arrow::datatypes::Schema) -> String {
         format!(
             "{} {}{}",
             f.name(),
-            twofold_serving::sql_type(f.data_type()),
+            twofold_common::sql_type(f.data_type()),
             if f.is_nullable() { "" } else { " NOT NULL" }
         )
     };

@@ -3,7 +3,7 @@
 //! A cell is either appended whole or the column must be cut back with [`Column::truncate`]: that is how a bad
 //! event leaves no trace. Cells are kept in Arrow's own layout, so that [`Column::finish`] copies little.
 
-use super::fault::{Checked, Fault, Misfit, preview, sql_type};
+use super::fault::{Checked, Fault, Misfit, preview};
 use super::json::Scanner;
 use super::object::Object;
 use super::{time, value};
@@ -14,6 +14,7 @@ use arrow::datatypes::*;
 use arrow::error::ArrowError;
 use std::collections::HashSet;
 use std::sync::Arc;
+use twofold_common::sql_type;
 
 /// A column under construction.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use arrow::datatypes::DataType;
 use std::borrow::Cow;
 use std::fmt;
+use twofold_common::sql_type;
 
 /// The result of decoding a part of an event. Boxed, because the good path should move one word.
 pub(crate) type Checked<T = ()> = Result<T, Box<Fault>>;
@@ -86,39 +87,4 @@ pub(crate) fn preview(text: &str) -> Cow<'_, str> {
         Some((cut, _)) => format!("{}…", &text[..cut]).into(),
         None => text.into(),
     }
-}
-
-/// The type as SQL calls it.
-pub(crate) fn sql_type(data_type: &DataType) -> String {
-    let name = match data_type {
-        DataType::Boolean => "BOOLEAN",
-        DataType::Int8 => "TINYINT",
-        DataType::Int16 => "SMALLINT",
-        DataType::Int32 => "INT",
-        DataType::Int64 => "BIGINT",
-        DataType::UInt8 => "TINYINT UNSIGNED",
-        DataType::UInt16 => "SMALLINT UNSIGNED",
-        DataType::UInt32 => "INT UNSIGNED",
-        DataType::UInt64 => "BIGINT UNSIGNED",
-        DataType::Float32 => "REAL",
-        DataType::Float64 => "DOUBLE",
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "TEXT",
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BYTEA",
-        DataType::Date32 | DataType::Date64 => "DATE",
-        DataType::Time32(_) | DataType::Time64(_) => "TIME",
-        DataType::Timestamp(_, None) => "TIMESTAMP",
-        DataType::Timestamp(_, Some(_)) => "TIMESTAMP WITH TIME ZONE",
-        DataType::Interval(_) | DataType::Duration(_) => "INTERVAL",
-        DataType::Decimal32(p, s)
-        | DataType::Decimal64(p, s)
-        | DataType::Decimal128(p, s)
-        | DataType::Decimal256(p, s) => return format!("DECIMAL({p}, {s})"),
-        DataType::List(item) | DataType::LargeList(item) => {
-            return format!("{}[]", sql_type(item.data_type()));
-        }
-        DataType::Struct(_) => "STRUCT",
-        DataType::Map(_, _) => "MAP",
-        other => return other.to_string(),
-    };
-    name.to_string()
 }

@@ -7,7 +7,6 @@
 //!
 //! A timestamp is an instant: its zone is dropped, as everywhere in Twofold.
 
-use super::fault::sql_type;
 use super::rejected::Rejections;
 use super::{Decoded, Decoder, Fault, MAX_EVENT};
 use arrow::array::{
@@ -24,7 +23,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
 use parquet::file::reader::ChunkReader;
 use std::sync::Arc;
-use twofold_common::{Error, Result};
+use twofold_common::{Error, Result, sql_type};
 
 impl Decoder {
     /// Decodes all rows of a Parquet file, in pieces of at most `max_rows` events.

@@ -41,6 +41,7 @@ pub fn sql_type(data_type: &DataType) -> String {
                 fields.iter().map(|f| format!("{} {}", f.name(), sql_type(f.data_type()))).collect();
             return format!("STRUCT<{}>", fields.join(", "));
         }
+        DataType::Map(_, _) => "MAP",
         other => return other.to_string(),
     };
     name.to_string()
