@@ -203,6 +203,49 @@ fn law_identity_of_the_mean_of_large_integers() {
     });
 }
 
+/// The extremes of floats are those of the total order, whatever the order of the events.
+#[test]
+fn law_identity_of_float_extremes() {
+    let world = world();
+    let clicks = &world.catalog.streams()["clicks"];
+    let numbers = [0.0, -0.0, f64::NAN, -f64::NAN, f64::INFINITY, 1.5, f64::NEG_INFINITY, f64::MIN_POSITIVE];
+    world.runtime.block_on(async {
+        for name in ["float_extremes", "float_extremes_whole"] {
+            let view = world.catalog.view(name).unwrap();
+            let mut plans = plans(&world.catalog, view).await;
+            for kept in 1u32..1 << numbers.len() {
+                let kept = (0..numbers.len()).filter(|i| kept >> i & 1 == 1).map(|i| numbers[i]);
+                let kept: Vec<f64> = kept.collect();
+                let least = kept.iter().copied().min_by(f64::total_cmp).unwrap();
+                let greatest = kept.iter().copied().max_by(f64::total_cmp).unwrap();
+                for turn in [0, kept.len() / 2] {
+                    let mut order = kept.clone();
+                    order.rotate_left(turn);
+                    let event = |x: &f64| crate::events::Event {
+                        second: 1,
+                        k: Some("a"),
+                        n: None,
+                        x: Some(*x),
+                        ok: Some(true),
+                        partition: 0,
+                        gap: 0,
+                    };
+                    let events: Vec<_> = order.iter().map(event).collect();
+                    let pieces = cut(&partitions(clicks, &events)[0], &[0.4]);
+                    let pieces: Vec<_> = pieces.into_iter().map(|piece| ("clicks", piece)).collect();
+                    let rows = finish(&world.catalog, view, &plans.fold(view, &pieces).await).await;
+                    for (column, expected) in [("lo", least), ("hi", greatest)] {
+                        let found = rows[0].column_by_name(column).unwrap();
+                        let found =
+                            arrow::array::AsArray::as_primitive::<arrow::datatypes::Float64Type>(found);
+                        assert_eq!(found.value(0).to_bits(), expected.to_bits(), "{column} of {order:?}");
+                    }
+                }
+            }
+        }
+    });
+}
+
 /// A coverage is made of ranges that follow one another from the horizon on, or not at all.
 #[test]
 fn law_coverage_of_ranges() {

@@ -103,6 +103,8 @@ pub const VIEWS: &[(&str, &str, bool)] = &[
         false,
     ),
     ("uncertain", "SELECT approx_distinct(n) AS d FROM clicks", false),
+    ("float_extremes", "SELECT k, min(x) AS lo, max(x) AS hi FROM clicks GROUP BY k", false),
+    ("float_extremes_whole", "SELECT min(x) AS lo, max(x) FILTER (WHERE ok) AS hi FROM clicks", false),
     ("kept", "SELECT ts, k, n + 1 AS m FROM clicks WHERE n > 1", true),
     ("kept_meta", "SELECT k, _partition, _offset FROM clicks WHERE ok", true),
     ("kept_named", "SELECT c.k, c.n, t.name FROM clicks c LEFT JOIN names t ON c.k = t.k", true),

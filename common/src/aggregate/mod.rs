@@ -1,6 +1,7 @@
 //! Aggregates as fold, merge and finish: the [`combinator`]s, and which functions they may be put around.
 
 pub(crate) mod combinator;
+mod float_extreme;
 mod integer_avg;
 
 use arrow::datatypes::{DataType, FieldRef};
@@ -9,6 +10,7 @@ use datafusion::common::{DFSchema, ExprSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
 use datafusion::logical_expr::{AggregateUDF, Cast, Expr, ExprSchemable};
+use float_extreme::FloatExtreme;
 use integer_avg::IntegerAvg;
 use std::sync::Arc;
 
@@ -37,6 +39,8 @@ pub(crate) fn mergeable(
     let types = params.args.iter().map(|a| a.get_type(input)).collect::<Result<Vec<_>>>()?;
     let floating = types.iter().any(|t| t.is_floating());
     let (function, arguments) = match name {
+        "min" if floating => (Arc::new(AggregateUDF::from(FloatExtreme::min())), params.args.clone()),
+        "max" if floating => (Arc::new(AggregateUDF::from(FloatExtreme::max())), params.args.clone()),
         "count" | "min" | "max" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor"
         | "approx_distinct" => (Arc::clone(&aggregate.func), params.args.clone()),
         "sum" | "avg" if !floating => (Arc::clone(&aggregate.func), params.args.clone()),

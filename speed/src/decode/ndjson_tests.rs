@@ -251,7 +251,10 @@ fn nested_values_are_as_strict_and_name_their_path() {
         "column v[1].x: expected BIGINT, found number 1.5, which would have to be rounded"
     );
     assert_eq!(value(nested(), "[{}]").unwrap_err(), "column v[0].x: missing, but the column is NOT NULL");
-    assert_eq!(value(nested(), "{}").unwrap_err(), "column v: expected STRUCT<x BIGINT, y TEXT>[], found an object");
+    assert_eq!(
+        value(nested(), "{}").unwrap_err(),
+        "column v: expected STRUCT<x BIGINT, y TEXT>[], found an object"
+    );
 
     let map = DataType::Map(
         Arc::new(Field::new(
