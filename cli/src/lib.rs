@@ -7,11 +7,13 @@ mod args;
 mod client;
 mod clock;
 mod commands;
+mod coverage;
 mod demo;
 mod feed;
 mod format;
 mod logging;
 pub mod node;
+mod outcome;
 mod progress;
 mod text;
 
@@ -19,8 +21,8 @@ pub use args::{
     Args, BatchArgs, CheckArgs, Command, DemoArgs, GcArgs, IngestArgs, InitArgs, Input, QueryArgs, ServeArgs,
     SpeedArgs, StatusArgs, UpArgs,
 };
-pub use commands::Outcome;
 pub use format::{Output, render};
+pub use outcome::Outcome;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -4,10 +4,10 @@
 //! one, this process does so itself. A difference between the layers, or between a full and an incremental run, is
 //! told, and the exit code is 1.
 
-use super::Outcome;
 use crate::args::BatchArgs;
 use crate::clock::Stopwatch;
 use crate::node::{FoundSpeed, Site, SpeedNode, Stores, workers};
+use crate::outcome::Outcome;
 use crate::progress::{self, Unit, while_building};
 use crate::text::{columns, count, counted, duration, print};
 use anyhow::{Context, Result};

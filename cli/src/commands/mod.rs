@@ -12,20 +12,11 @@ mod status;
 mod up;
 
 pub(crate) use batch::batch;
-pub(crate) use query::coverage_lines;
 
 use crate::args::{Args, Command};
 use crate::demo;
+use crate::outcome::Outcome;
 use anyhow::Result;
-
-/// What a command that did what it says found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Nothing to worry about.
-    Done,
-    /// Two things that must be equal are not.
-    Different,
-}
 
 pub(crate) async fn run(args: Args) -> Result<Outcome> {
     let (dir, name) = (&args.project, args.command.name());

@@ -1,7 +1,7 @@
 //! What the demo prints.
 
 use super::feed::Feed;
-use crate::commands::coverage_lines;
+use crate::coverage::coverage_lines;
 use crate::format::{Output, render};
 use crate::text::{count, duration};
 use anyhow::Result;

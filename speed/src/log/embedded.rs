@@ -17,11 +17,12 @@
 
 use super::failure::Worked;
 use super::stored::{self, Place};
+use super::tables::{EVENTS, META, PARTITIONS};
 use super::writer::{Command, Part, Writer};
 use super::{Declared, Partitions, find_bounds, no_partition, trimmed};
 use arrow::error::ArrowError;
 use async_trait::async_trait;
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -41,14 +42,6 @@ const ROOM_BYTES: usize = 64 << 20;
 const ROOM_APPENDS: usize = 1024;
 /// Appends of more rows are encoded on a thread for blocking work.
 const INLINE_ROWS: usize = 4096;
-
-/// `"format"`: the version of the file.
-const META: TableDefinition<'static, &str, u32> = TableDefinition::new("meta");
-/// (stream, partition) → (start, end).
-pub(super) const PARTITIONS: TableDefinition<'static, (&str, u32), (u64, u64)> =
-    TableDefinition::new("partitions");
-/// (stream, partition, first offset) → stored batch.
-pub(super) const EVENTS: TableDefinition<'static, (&str, u32, u64), &[u8]> = TableDefinition::new("events");
 
 /// The log of a project, in one file.
 pub struct EmbeddedLog {

@@ -2,7 +2,7 @@ use super::*;
 use crate::log::conformance;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
-use redb::ReadableTableMetadata;
+use redb::{ReadableTableMetadata, TableDefinition};
 use std::path::PathBuf;
 use tempfile::TempDir;
 use twofold_common::Kind;

@@ -8,6 +8,7 @@ mod embedded;
 mod failure;
 mod memory;
 mod stored;
+mod tables;
 mod writer;
 
 pub use conformance::conformance;

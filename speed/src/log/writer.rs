@@ -6,9 +6,9 @@
 //!
 //! Either all of a group becomes durable or nothing does; if nothing does, each of its callers is told so.
 
-use super::embedded::{EVENTS, PARTITIONS};
 use super::failure::Worked;
 use super::stored::Place;
+use super::tables::{EVENTS, PARTITIONS};
 use super::{Partitions, find_bounds};
 use redb::{Database, Durability, ReadableTable, WriteTransaction};
 use std::sync::{Arc, PoisonError, RwLock};
