@@ -28,6 +28,7 @@ mod gc;
 mod log;
 mod manifest;
 mod offset;
+mod order;
 mod parquet_file;
 mod project;
 pub mod scan;
@@ -61,6 +62,7 @@ pub use gc::{Gc, Orphan};
 pub use log::{Append, Log, LogBounds, LogChunk};
 pub use manifest::{Manifests, Versioned};
 pub use offset::{Offset, OffsetRange, Partition};
+pub use order::depends_on_order;
 pub use project::Project;
 pub use segment::{SealedSegment, SealedSegments, state_key};
 pub use snapshot::{

@@ -46,7 +46,7 @@ pub(crate) struct ViewBasis {
 #[derive(Debug)]
 pub(crate) struct StreamBasis {
     pub(crate) def: StreamDef,
-    pub(crate) segments: Vec<Segment>,
+    pub(crate) segments: Vec<(Partition, Segment)>,
     /// For each partition.
     pub(crate) end: Offsets,
 }
@@ -192,7 +192,11 @@ impl StreamBasis {
         }
         let end = |p| manifest.as_ref().map_or(Offset(0), |m| m.end(p));
         let end = def.partitions().map(|p| (p, end(p))).collect();
-        let segments = manifest.into_iter().flat_map(|m| m.segments.into_values().flatten()).collect();
+        let of_partition = |(partition, segments): (Partition, Vec<Segment>)| {
+            segments.into_iter().map(move |segment| (partition, segment))
+        };
+        let segments =
+            manifest.into_iter().flat_map(|m| m.segments.into_iter().flat_map(of_partition)).collect();
         Ok(Self { def: def.clone(), segments, end })
     }
 }

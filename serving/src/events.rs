@@ -1,13 +1,13 @@
 //! A stream as a relation: the archive's segments, then the tail that only the log holds.
 //!
-//! Rows come partition by partition in offset order, the tail after all segments. Segments are read while the
-//! plan runs, two at a time and only the columns that it needs, so that a scan of the whole archive stays
+//! Rows come partition by partition in offset order, wherever the archive ends: so a plan that depends on the order
+//! of its rows gives the same whatever was archived. Segments are read while the plan runs, two at a time and only the columns that it needs, so that a scan of the whole archive stays
 //! within memory. What was written before the stream gained a column has null in it.
 //!
 //! A segment that is damaged or gone fails the query: never a hole.
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int32Type, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result as EngineResult};
@@ -18,7 +18,8 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, project_schema};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::sync::Arc;
-use twofold_common::{Archive, Error, Kind, Result, Segment, stream::adapt};
+use twofold_common::stream::{PARTITION, adapt};
+use twofold_common::{Archive, Error, Kind, Partition, Result, Segment};
 
 /// How many segments are read at a time.
 const READ_AHEAD: usize = 2;
@@ -26,11 +27,46 @@ const READ_AHEAD: usize = 2;
 /// The events of a stream up to one moment.
 #[derive(Debug)]
 pub(crate) struct Events {
-    pub(crate) archive: Archive,
+    archive: Archive,
     /// The event schema.
-    pub(crate) schema: SchemaRef,
-    pub(crate) segments: Vec<Segment>,
-    pub(crate) tail: Vec<RecordBatch>,
+    schema: SchemaRef,
+    /// In (partition, offset) order.
+    pieces: Vec<Piece>,
+}
+
+/// A run of events of one partition.
+#[derive(Debug, Clone)]
+enum Piece {
+    Archived(Segment),
+    Tail(RecordBatch),
+}
+
+impl Events {
+    /// The events of `segments` and then, in each partition, of `tail`. Each is in offset order within a partition.
+    pub(crate) fn new(
+        archive: Archive,
+        schema: SchemaRef,
+        segments: &[(Partition, Segment)],
+        tail: &[RecordBatch],
+    ) -> Result<Self> {
+        let mut pieces: Vec<(Partition, Piece)> = segments
+            .iter()
+            .filter(|(_, segment)| segment.rows > 0)
+            .map(|(partition, segment)| (*partition, Piece::Archived(segment.clone())))
+            .collect();
+        for batch in tail.iter().filter(|batch| batch.num_rows() > 0) {
+            pieces.push((partition_of(batch)?, Piece::Tail(batch.clone())));
+        }
+        // Stable: the tail of a partition stays behind its segments.
+        pieces.sort_by_key(|(partition, _)| *partition);
+        Ok(Self { archive, schema, pieces: pieces.into_iter().map(|(_, piece)| piece).collect() })
+    }
+}
+
+fn partition_of(batch: &RecordBatch) -> Result<Partition> {
+    let column = batch.column_by_name(PARTITION).and_then(|c| c.as_primitive_opt::<Int32Type>());
+    let first = column.filter(|c| !c.is_empty()).and_then(|c| u32::try_from(c.value(0)).ok());
+    first.map(Partition).ok_or_else(|| Error::corrupt("the tail of a stream", "its events name no partition"))
 }
 
 #[async_trait]
@@ -51,13 +87,11 @@ impl TableProvider for Events {
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         let wanted = project_schema(&self.schema, projection)?;
-        let tail = self.tail.iter().map(|batch| adapt(batch, &wanted)).collect::<Result<_>>()?;
         let scan = EventScan {
             archive: self.archive.clone(),
             full: Arc::clone(&self.schema),
             wanted: Arc::clone(&wanted),
-            segments: self.segments.iter().filter(|segment| segment.rows > 0).cloned().collect(),
-            tail,
+            pieces: self.pieces.clone(),
         };
         Ok(Arc::new(StreamingTableExec::try_new(wanted, vec![Arc::new(scan)], None, [], false, limit)?))
     }
@@ -69,8 +103,7 @@ struct EventScan {
     archive: Archive,
     full: SchemaRef,
     wanted: SchemaRef,
-    segments: Vec<Segment>,
-    tail: Vec<RecordBatch>,
+    pieces: Vec<Piece>,
 }
 
 impl PartitionStream for EventScan {
@@ -79,17 +112,19 @@ impl PartitionStream for EventScan {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let archived = self.segments.clone().into_iter().map(|segment| {
+        let pieces = self.pieces.clone().into_iter().map(|piece| {
             let (archive, full, wanted) =
                 (self.archive.clone(), Arc::clone(&self.full), Arc::clone(&self.wanted));
             async move {
-                let batches =
-                    read(&archive, &segment, &full, &wanted).await.map_err(DataFusionError::from)?;
+                let batches = match piece {
+                    Piece::Archived(segment) => read(&archive, &segment, &full, &wanted).await,
+                    Piece::Tail(batch) => adapt(&batch, &wanted).map(|batch| vec![batch]),
+                };
+                let batches = batches.map_err(DataFusionError::from)?;
                 Ok::<_, DataFusionError>(stream::iter(batches).map(Ok))
             }
         });
-        let archived = stream::iter(archived.collect::<Vec<_>>()).buffered(READ_AHEAD).try_flatten();
-        let events = archived.chain(stream::iter(self.tail.clone()).map(Ok));
+        let events = stream::iter(pieces.collect::<Vec<_>>()).buffered(READ_AHEAD).try_flatten();
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.wanted), events))
     }
 }

@@ -33,7 +33,7 @@ use tokio::time::{Instant, sleep};
 use twofold_common::scan::{Source, bind, sources};
 use twofold_common::{
     Answer, Archive, BatchViews, Catalog, Coverage, Error, IngestReceipt, Kind, Result, Snapshot, SpeedLayer,
-    SpeedView, StateFile,
+    SpeedView, State, StateFile, depends_on_order,
 };
 
 /// How often a query starts again because the speed layer has moved on.
@@ -139,7 +139,8 @@ impl Serving {
     }
 
     async fn answer(&self, plan: LogicalPlan) -> Result<Rows> {
-        let (bindings, coverage) = self.bindings(&sources(&plan)?).await?;
+        let ordered = depends_on_order(&plan)?;
+        let (bindings, coverage) = self.bindings(&sources(&plan)?, ordered).await?;
         let bound = bind(plan, |source| {
             let relation = bindings.get(&key(source));
             relation.cloned().ok_or_else(|| Error::Internal(format!("nothing is bound to {:?}", key(source))))
@@ -152,8 +153,9 @@ impl Serving {
         Ok(Rows { schema, batches, coverage })
     }
 
-    /// What the sources hold at one moment, and what that covers.
-    async fn bindings(&self, sources: &[Source]) -> Result<(Bindings, Vec<Coverage>)> {
+    /// What the sources hold at one moment, and what that covers. With `ordered`, states come in the order of their
+    /// keys, wherever the horizon is.
+    async fn bindings(&self, sources: &[Source], ordered: bool) -> Result<(Bindings, Vec<Coverage>)> {
         let relations = Relations::of(sources, &self.catalog)?;
         let mut wait = FIRST_WAIT;
         let mut again = None;
@@ -182,7 +184,7 @@ impl Serving {
                 }
             };
             let coverage = basis.coverage(&snapshot)?;
-            return Ok((self.bind_all(sources, &basis, stored, &snapshot)?, coverage));
+            return Ok((self.bind_all(sources, &basis, stored, &snapshot, ordered)?, coverage));
         }
         Err(again.unwrap_or_else(|| Error::Internal("no try was made".into())))
     }
@@ -246,6 +248,7 @@ impl Serving {
         basis: &Basis,
         mut stored: BTreeMap<Key, Vec<RecordBatch>>,
         snapshot: &Snapshot,
+        ordered: bool,
     ) -> Result<Bindings> {
         let mut bindings = Bindings::new();
         for source in sources {
@@ -254,19 +257,16 @@ impl Serving {
                     let found = basis.views.iter().zip(&snapshot.views).find(|(b, _)| b.view.name() == view);
                     let (basis, speed) =
                         found.ok_or_else(|| Error::Internal(format!("no basis for view {view}")))?;
-                    Arc::new(states(basis, *cut, stored.remove(&key(source)).unwrap_or_default(), speed)?)
+                    let stored = stored.remove(&key(source)).unwrap_or_default();
+                    Arc::new(states(basis, *cut, stored, speed, ordered)?)
                 }
                 Source::Stream(stream) => {
                     let found =
                         basis.streams.iter().zip(&snapshot.streams).find(|(b, _)| &b.def.name == stream);
                     let (basis, tail) =
                         found.ok_or_else(|| Error::Internal(format!("no basis for stream {stream}")))?;
-                    Arc::new(Events {
-                        archive: self.archive.clone(),
-                        schema: basis.def.event_schema(),
-                        segments: basis.segments.clone(),
-                        tail: tail.batches.clone(),
-                    })
+                    let (archive, schema) = (self.archive.clone(), basis.def.event_schema());
+                    Arc::new(Events::new(archive, schema, &basis.segments, &tail.batches)?)
                 }
             };
             bindings.insert(key(source), relation);
@@ -289,11 +289,17 @@ fn key(source: &Source) -> Key {
 }
 
 /// The states of one cut, from both layers, as one relation: the plan above merges them.
-fn states(basis: &ViewBasis, cut: usize, stored: Vec<RecordBatch>, speed: &SpeedView) -> Result<MemTable> {
+fn states(
+    basis: &ViewBasis,
+    cut: usize,
+    stored: Vec<RecordBatch>,
+    speed: &SpeedView,
+    ordered: bool,
+) -> Result<MemTable> {
     let view = basis.view.name();
     let cuts = basis.view.cuts();
-    let schema =
-        cuts.get(cut).ok_or_else(|| Error::Internal(format!("view {view} has no cut {cut}")))?.schema();
+    let definition = cuts.get(cut).ok_or_else(|| Error::Internal(format!("view {view} has no cut {cut}")))?;
+    let schema = definition.schema();
     let mut batches = Vec::new();
     for batch in &stored {
         batches.push(conform(batch, schema, || format!("the batch view of {view}, cut {cut}"))?);
@@ -310,6 +316,9 @@ fn states(basis: &ViewBasis, cut: usize, stored: Vec<RecordBatch>, speed: &Speed
                 format!("the speed layer's states of {view}, cut {cut}")
             })?);
         }
+    }
+    if ordered {
+        batches = vec![State::from_rows(schema, definition.keys(), &batches)?.batch().clone()];
     }
     Ok(MemTable::try_new(Arc::clone(schema), vec![batches])?)
 }

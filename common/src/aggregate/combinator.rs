@@ -155,6 +155,11 @@ fn combinator(role: Role, suffix: &str, call: &Arc<Call>) -> Arc<AggregateUDF> {
     }))
 }
 
+/// Whether a function is one of the combinators, whose states may come in any order.
+pub(crate) fn is_combinator(function: &AggregateUDF) -> bool {
+    (function.inner().as_ref() as &dyn std::any::Any).is::<Combinator>()
+}
+
 impl AggregateUDFImpl for Combinator {
     fn name(&self) -> &str {
         &self.name
