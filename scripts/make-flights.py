@@ -32,8 +32,8 @@ VERSION = "0.0.3"
 SDIST = f"{PACKAGE}-{VERSION}.tar.gz"
 SHA256 = "d9ef2f5cf1bebca7e30b4daf69dcd7a8fd71f25b7196f5dc489879ad7e3e8a37"
 TARGET = pathlib.Path(__file__).resolve().parent.parent / "examples" / "flights"
-# What the package writes for a missing value: R's NA, and the \N that airports.csv took over from OpenFlights.
-MISSING = {"", "NA", "\\N"}
+# What the package writes for a missing value.
+MISSING = {"", "NA"}
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
 TEXT, BIGINT, DOUBLE = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
@@ -187,13 +187,15 @@ def plain_csv(text):
 
 
 def build(data):
-    """What belongs into examples/flights, by file name."""
+    """What belongs into examples/flights, by file name.
+
+    The package's airports are left out: they come from OpenFlights, whose licence is not public domain.
+    """
     files = members(data)
     return {
         "flights.parquet": parquet(flights(files["flights.csv"])),
         "weather.parquet": parquet(weather(files["weather.csv"])),
         "airlines.csv": plain_csv(files["airlines.csv"]),
-        "airports.csv": plain_csv(files["airports.csv"]),
         "planes.csv": plain_csv(files["planes.csv"]),
     }
 
