@@ -76,6 +76,8 @@ pub enum Outcome {
     UpToDate,
     /// Another run published first.
     Lost,
+    /// The view's query fails on an event, for this reason. The last batch view stays.
+    Failed(String),
 }
 
 /// What the run of one view did.
@@ -112,9 +114,10 @@ impl ViewReport {
 impl Batch {
     /// Runs all maintained views of the project, or one.
     ///
+    /// A view whose query fails on an event is reported as [`Outcome::Failed`], and harms no other.
+    ///
     /// # Errors
-    /// `NotFound` for an unknown view; `Corrupt` if a segment or state is damaged; `Invalid` if a view's query
-    /// fails on an event.
+    /// `NotFound` for an unknown view; `Corrupt` if a segment or state is damaged.
     pub async fn run(
         &self,
         options: &Options,
@@ -126,7 +129,25 @@ impl Batch {
         };
         let mut reports = Vec::new();
         for view in &views {
-            reports.push(self.run_view(view, options, progress).await?);
+            let mut report = ViewReport {
+                view: view.name().to_string(),
+                fingerprint: view.fingerprint(),
+                outcome: Outcome::UpToDate,
+                segments: 0,
+                rows: 0,
+                state_rows: 0,
+                horizon: Horizon::new(),
+                audit: AuditSummary::default(),
+                equals_incremental: None,
+            };
+            match self.run_view(view, options, progress, &mut report).await {
+                Err(e) if e.kind() == Kind::Invalid => {
+                    tracing::warn!(view = view.name(), error = %e, "a view's query fails on events");
+                    report.outcome = Outcome::Failed(e.to_string());
+                }
+                done => done?,
+            }
+            reports.push(report);
         }
         Ok(reports)
     }
@@ -137,7 +158,8 @@ impl Batch {
         view: &Arc<View>,
         options: &Options,
         progress: &(dyn Fn(Progress) + Sync),
-    ) -> Result<ViewReport> {
+        report: &mut ViewReport,
+    ) -> Result<()> {
         let fingerprint = view.fingerprint();
         let last = self.batch_views.latest(view.name(), &fingerprint.to_string()).await?;
         let (horizon, jobs) = self.jobs(view).await?;
@@ -145,23 +167,13 @@ impl Batch {
         let is_new = |job: &Job| job.segment.range.start >= offset_of(&before, job);
         let (new, old): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(is_new);
 
-        let mut report = ViewReport {
-            view: view.name().to_string(),
-            fingerprint,
-            outcome: Outcome::UpToDate,
-            segments: 0,
-            rows: 0,
-            state_rows: 0,
-            horizon,
-            audit: AuditSummary::default(),
-            equals_incremental: None,
-        };
+        report.horizon = horizon;
         if let Some(last) = &last
             && new.is_empty()
             && !options.full
         {
             report.state_rows = last.body.cuts.iter().flatten().map(|file| file.rows).sum();
-            return Ok(report);
+            return Ok(());
         }
 
         let jobs = if options.full { [old, new].concat() } else { new };
@@ -200,7 +212,7 @@ impl Batch {
         }
         let states = above.finish().await?;
         report.state_rows = states.iter().map(|state| state.rows() as u64).sum();
-        report.outcome = self.publish(view, last.as_ref(), &states, &report, options).await?;
+        report.outcome = self.publish(view, last.as_ref(), &states, report, options).await?;
         if !report.agrees() {
             tracing::error!(
                 segments = report.audit.unequal.len(),
@@ -208,7 +220,7 @@ impl Batch {
                 "the batch run found a difference; batch wins"
             );
         }
-        Ok(report)
+        Ok(())
     }
 
     /// Where the archive of the view's streams ends, and their segments.
@@ -290,8 +302,8 @@ fn offset_of(horizon: &Horizon, job: &Job) -> Offset {
 fn audit(segment: &Folded, summary: &mut AuditSummary) {
     for cut in &segment.states {
         match cut.speed {
-            None => summary.segments_unaudited += 1,
-            Some(speed) if speed == cut.digest => summary.segments_equal += 1,
+            None => summary.unaudited += 1,
+            Some(speed) if speed == cut.digest => summary.equal += 1,
             Some(speed) => summary.unequal.push(AuditMismatch {
                 stream: segment.job.stream.clone(),
                 partition: segment.job.partition,

@@ -1,7 +1,7 @@
 //! What the layers say while they run: events of `tracing`, as lines on stderr.
 //!
 //! `TWOFOLD_LOG` chooses what is shown, as a level or a filter of tracing-subscriber; without it, servers show what is
-//! worth knowing and commands only what went wrong.
+//! worth knowing, and commands say what went wrong in their one line.
 
 use crate::args::Command;
 use std::io::IsTerminal;
@@ -11,7 +11,7 @@ const VARIABLE: &str = "TWOFOLD_LOG";
 
 /// Shows events from now on.
 pub(crate) fn start(command: &Command) {
-    let default = if command.is_server() { "warn,twofold=info" } else { "warn" };
+    let default = if command.is_server() { "warn,twofold=info" } else { "off" };
     let wanted = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
     let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(default)).unwrap_or_else(|e| {
         eprintln!("warning: {VARIABLE}: {e}; showing {default}");

@@ -95,6 +95,22 @@ impl Archive {
         }
     }
 
+    /// Makes the archive know `def` as it stands now, for a stream of which there is no event: neither here nor in the
+    /// log. A stream that has events is [declared](Self::declare) as ever.
+    ///
+    /// # Errors
+    /// Those of [`declare`](Self::declare).
+    pub async fn declare_empty(&self, def: &StreamDef) -> Result<Versioned<StreamManifest>> {
+        match self.manifest(&def.name).await? {
+            Some(known)
+                if !known.body.holds_events() && !matches!(evolve(&known.body, def), Ok(Evolution::Same)) =>
+            {
+                self.manifests(&def.name).publish(Some(known.version), StreamManifest::new(def)?).await
+            }
+            _ => self.declare(def).await,
+        }
+    }
+
     /// Writes a segment's file; it is not part of the archive before [`append`](Self::append).
     ///
     /// # Errors

@@ -62,9 +62,9 @@ pub struct BatchManifest {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditSummary {
     /// How many segments have equal states in both layers.
-    pub segments_equal: u64,
+    pub equal: u64,
     /// For how many segments the speed layer left no state digest.
-    pub segments_unaudited: u64,
+    pub unaudited: u64,
     /// Where the layers differ.
     pub unequal: Vec<AuditMismatch>,
 }
@@ -215,8 +215,8 @@ pub(crate) mod tests {
             created: -1,
             mode: "full".to_string(),
             audit: AuditSummary {
-                segments_equal: 1,
-                segments_unaudited: 2,
+                equal: 1,
+                unaudited: 2,
                 unequal: vec![AuditMismatch {
                     stream: "flights".to_string(),
                     partition: Partition(1),

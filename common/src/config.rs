@@ -231,7 +231,7 @@ fn batch(section: &Section<'_>, default: BatchConfig) -> Result<BatchConfig> {
 
 fn http_url(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
-    let http = matches!(url.scheme(), "http" | "https") && url.has_host();
+    let http = url.scheme() == "http" && url.has_host();
     http.then(|| text.trim_end_matches('/').to_string())
 }
 

@@ -37,7 +37,7 @@ impl State {
     /// Rows of a state in any order, each key once, brought into the canonical form. The first `keys` columns are
     /// the key.
     pub fn from_rows(schema: &SchemaRef, keys: usize, rows: &[RecordBatch]) -> Result<Self> {
-        let batch = concat_batches(schema, rows)?;
+        let batch = compact(concat_batches(schema, rows)?)?;
         if keys == 0 || batch.num_rows() < 2 {
             return Ok(Self { keys, batch });
         }
@@ -152,6 +152,16 @@ impl State {
     }
 }
 
+/// The batch in buffers of its own size: what the engine gives may be a few rows of large ones, and states are kept.
+fn compact(batch: RecordBatch) -> Result<RecordBatch> {
+    let rows: usize = batch.columns().iter().filter_map(|c| c.to_data().get_slice_memory_size().ok()).sum();
+    if batch.get_array_memory_size() <= 2 * rows + 4096 {
+        return Ok(batch);
+    }
+    let all = UInt32Array::from_iter_values(0..u32::try_from(batch.num_rows()).map_err(too_large)?);
+    Ok(take_record_batch(&batch, &all)?)
+}
+
 /// The batch with its schema replaced by one of the same fields and other metadata.
 fn under(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(Arc::clone(schema), batch.columns().to_vec())?)
@@ -236,6 +246,14 @@ mod tests {
         let bytes = [Digest::of(&body).as_bytes().as_slice(), &body].concat();
         let message = State::from_bytes(&bytes, "state.redb").unwrap_err().to_string();
         assert_eq!(message, "state.redb: a state of format 2, but this version reads format 1");
+    }
+
+    #[test]
+    fn a_state_of_few_rows_keeps_no_large_buffers() {
+        let names: Vec<String> = (0..50_000).map(|i| format!("key number {i}")).collect();
+        let rows: Vec<_> = names.iter().map(|k| (Some(k.as_str()), 1)).collect();
+        let few = State::from_rows(&schema(), 1, &[batch(&rows).slice(100, 3)]).unwrap();
+        assert!(few.memory() < 8192, "{} bytes for three rows", few.memory());
     }
 
     #[test]

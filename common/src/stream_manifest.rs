@@ -66,6 +66,11 @@ pub enum Evolution {
 }
 
 impl StreamManifest {
+    /// Whether a segment was archived: then the stream's columns and partitions may not change as they like.
+    pub fn holds_events(&self) -> bool {
+        self.segments.values().any(|segments| !segments.is_empty())
+    }
+
     /// The manifest of a stream of which nothing is archived yet.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ const CONFIG: &str = r#"# {name}: a Twofold project. What is commented out is th
 # The directory of the log and the states, seen from this one.
 # data = "data"
 
-# Where the archive and the batch views live: a directory, or the URL of an object store.
+# Where the archive and the batch views live: a directory, or a file:/// URL.
 # Without it, `store` in the data directory.
 # store = "data/store"
 
@@ -32,7 +32,7 @@ const CONFIG: &str = r#"# {name}: a Twofold project. What is commented out is th
 # listen = "127.0.0.1:8661"
 # ... and where those find it, if that is another address. No default.
 # url = "http://127.0.0.1:8661"
-# The most events that are folded at once, and how long to wait for more.
+# The most events that are folded at once, and the least time between two folds.
 # epoch_rows = 65536
 # epoch_interval = "5ms"
 # How long the speed layer keeps what a batch view already covers.

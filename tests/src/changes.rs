@@ -158,6 +158,41 @@ fn streams_gain_nullable_columns_and_nothing_else() {
 }
 
 #[test]
+fn a_stream_without_events_may_change_as_it_likes() {
+    let dir = tempfile::tempdir().unwrap();
+    let project = dir.path();
+    write_project(project, FIRST);
+    succeeds(project, &["speed", "--once"]);
+    write_project(project, &FIRST.replace("n BIGINT)", "n DOUBLE NOT NULL, m TEXT) WITH (partitions = 3)"));
+    std::fs::write(project.join("e.ndjson"), "{\"k\":\"a\",\"n\":1.5}\n").unwrap();
+    succeeds(project, &["ingest", "s", project.join("e.ndjson").to_str().unwrap()]);
+    assert_eq!(succeeds(project, &["query", "--format", "csv", "SELECT k, n FROM s"]), "k,n\na,1.5\n");
+    // From the first event on, archived or not, it may not.
+    write_project(project, FIRST);
+    let message = refuses(project, &["query", "SELECT * FROM s"]);
+    assert!(message.contains("stream s"), "{message}");
+}
+
+#[test]
+fn a_view_that_fails_stops_no_other_in_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let project = dir.path();
+    write_project(
+        project,
+        &(FIRST.to_string() + "CREATE MATERIALIZED VIEW bad AS SELECT CAST(k AS BIGINT) AS n FROM s;"),
+    );
+    std::fs::write(project.join("e.ndjson"), "{\"k\":\"a\"}\n").unwrap();
+    succeeds(project, &["ingest", "s", project.join("e.ndjson").to_str().unwrap()]);
+    let output = crate::process::twofold(project, &["batch"]);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(2), "{out}{err}");
+    assert!(err.contains("view bad") && err.trim_end().lines().count() == 1, "{err}");
+    assert!(out.contains("kept") && out.contains("version 1"), "{out}");
+    assert!(refuses(project, &["query", "SELECT * FROM bad"]).contains("view bad"));
+    assert_eq!(succeeds(project, &["query", "--format", "csv", "SELECT * FROM kept"]), "k,c\na,1\n");
+}
+
+#[test]
 fn gc_drops_what_the_project_does_not_have_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let project = dir.path();

@@ -131,8 +131,8 @@ impl Platform {
         for report in batch.run(&options, &|_| {}).await.unwrap() {
             assert!(report.agrees(), "batch and speed, or full and incremental, differ: {report:?}");
             assert_ne!(report.outcome, Outcome::Lost);
-            equal += report.audit.segments_equal;
-            unaudited += report.audit.segments_unaudited;
+            equal += report.audit.equal;
+            unaudited += report.audit.unaudited;
         }
         (equal, unaudited)
     }

@@ -10,7 +10,7 @@ use crate::node::{FoundSpeed, Site, SpeedNode, Stores, workers};
 use crate::outcome::Outcome;
 use crate::progress::{self, Unit, while_building};
 use crate::text::{columns, count, counted, duration, print};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::fmt::Write;
 use std::path::Path;
 use twofold_batch::{Options, Outcome as End, Progress, ViewReport};
@@ -23,6 +23,11 @@ pub(crate) async fn run(dir: &Path, args: &BatchArgs, command: &str) -> Result<O
     print(report(&reports))?;
     let done = counted(reports.len() as u64, "view");
     print(format!("{done} in {}\n", duration(watch.elapsed())))?;
+    for report in &reports {
+        if let End::Failed(reason) = &report.outcome {
+            bail!("{reason}; the other views are done");
+        }
+    }
     Ok(if reports.iter().all(ViewReport::agrees) { Outcome::Done } else { Outcome::Different })
 }
 
@@ -94,15 +99,14 @@ fn line(report: &ViewReport) -> Vec<String> {
         End::Published(version) => format!("version {version}"),
         End::UpToDate => "up to date".into(),
         End::Lost => "another run was first".into(),
+        End::Failed(_) => "failed".into(),
     };
     let covered: u64 = report.horizon.values().flat_map(|offsets| offsets.values()).map(|end| end.0).sum();
     let audit = &report.audit;
     let mut compared = Vec::new();
-    for (n, what) in [
-        (audit.segments_equal, "equal"),
-        (audit.segments_unaudited, "unaudited"),
-        (audit.unequal.len() as u64, "UNEQUAL"),
-    ] {
+    for (n, what) in
+        [(audit.equal, "equal"), (audit.unaudited, "unaudited"), (audit.unequal.len() as u64, "UNEQUAL")]
+    {
         if n > 0 {
             compared.push(format!("{} {what}", count(n)));
         }
@@ -141,7 +145,7 @@ mod tests {
                 "s".into(),
                 BTreeMap::from([(Partition(0), Offset(1_000)), (Partition(1), Offset(234))]),
             )]),
-            audit: AuditSummary { segments_equal: 2, segments_unaudited: 1, unequal: vec![] },
+            audit: AuditSummary { equal: 2, unaudited: 1, unequal: vec![] },
             equals_incremental: Some(true),
         }
     }
@@ -149,7 +153,7 @@ mod tests {
     #[test]
     fn a_report_has_a_line_for_each_view_and_one_for_each_difference() {
         let quiet = ViewReport {
-            audit: AuditSummary { segments_equal: 0, segments_unaudited: 0, unequal: vec![] },
+            audit: AuditSummary { equal: 0, unaudited: 0, unequal: vec![] },
             equals_incremental: None,
             ..view("quiet", End::UpToDate)
         };
@@ -157,7 +161,7 @@ mod tests {
         let (speed, batch) = (Digest::of(b"a"), Digest::of(b"b"));
         let bad = AuditMismatch { stream: "s".into(), partition: Partition(0), range, cut: 0, speed, batch };
         let odd = ViewReport {
-            audit: AuditSummary { segments_equal: 0, segments_unaudited: 0, unequal: vec![bad] },
+            audit: AuditSummary { equal: 0, unaudited: 0, unequal: vec![bad] },
             equals_incremental: Some(false),
             ..view("odd", End::Lost)
         };

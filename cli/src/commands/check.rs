@@ -125,7 +125,14 @@ fn aggregate_at(aggregate: &Aggregate, i: usize) -> Option<String> {
             .map(|e| unalias(e).to_string());
     }
     let expr = aggregate.aggr_expr.get(i - first)?;
-    Some(unalias(expr).to_string().replacen("_state(", "(", 1).replace("(Int64(1))", "(*)"))
+    Some(
+        unalias(expr)
+            .to_string()
+            .replacen("_state(", "(", 1)
+            .replacen("integer_avg(", "avg(", 1)
+            .replacen("float_m", "m", 1)
+            .replace("(Int64(1))", "(*)"),
+    )
 }
 
 fn unalias(expr: &Expr) -> &Expr {

@@ -117,8 +117,7 @@ fn view_line(view: &ViewStatus) -> Vec<String> {
         b.horizon.values().flat_map(|offsets| offsets.values()).map(|offset| offset.0).sum()
     };
     let audit = |b: &twofold_serving::BatchStatus| {
-        let (equal, unaudited, unequal) =
-            (b.audit.segments_equal, b.audit.segments_unaudited, b.audit.unequal.len() as u64);
+        let (equal, unaudited, unequal) = (b.audit.equal, b.audit.unaudited, b.audit.unequal.len() as u64);
         match unequal {
             0 => format!("{} equal, {} unaudited", count(equal), count(unaudited)),
             _ => {
@@ -186,7 +185,7 @@ mod tests {
             horizon,
             rows: 16,
             bytes: 900,
-            audit: AuditSummary { segments_equal: 1, segments_unaudited: 0, unequal: vec![] },
+            audit: AuditSummary { equal: 1, unaudited: 0, unequal: vec![] },
         };
         let stream = |known| StreamStatus {
             name: "flights".into(),

@@ -14,8 +14,8 @@ pub(super) const EVENTS: &[u8] =
     include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/flights/flights.parquet"));
 pub(super) const STREAM: &str = "flights";
 
-const FILES: [(&str, &[u8]); 6] =
-    example!["twofold.toml", "flights.sql", "airlines.csv", "airports.csv", "planes.csv", "weather.parquet"];
+const FILES: [(&str, &[u8]); 5] =
+    example!["twofold.toml", "flights.sql", "airlines.csv", "planes.csv", "weather.parquet"];
 
 /// Writes the project into `dir`.
 pub(super) fn write(dir: &Path) -> Result<()> {

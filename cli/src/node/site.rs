@@ -60,7 +60,8 @@ impl Site {
             store,
         };
         for stream in self.catalog.streams().values() {
-            if let Some(known) = stores.archive.manifest(&stream.name).await? {
+            let known = stores.archive.manifest(&stream.name).await?;
+            if let Some(known) = known.filter(|known| known.body.holds_events()) {
                 evolve(&known.body, stream)?;
             }
         }

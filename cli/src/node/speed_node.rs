@@ -10,7 +10,7 @@ use anyhow::Result;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 use twofold_batch::Archiver;
-use twofold_common::{Log, SealedSegments, SpeedLayer};
+use twofold_common::{Log, Offset, SealedSegments, SpeedLayer, StreamDef};
 use twofold_speed::log::EmbeddedLog;
 use twofold_speed::{Engine, EngineConfig};
 
@@ -32,9 +32,22 @@ pub(crate) async fn open_log(
     let lock = DataLock::take(site.data_dir(), command)?;
     let log = EmbeddedLog::open(&site.data_dir().join("log.redb"), &site.streams())?;
     for stream in site.catalog.streams().values() {
-        stores.archive.declare(stream).await?;
+        if has_events(&log, stream).await? {
+            stores.archive.declare(stream).await?;
+        } else {
+            stores.archive.declare_empty(stream).await?;
+        }
     }
     Ok((lock, Arc::new(log)))
+}
+
+async fn has_events(log: &EmbeddedLog, stream: &StreamDef) -> Result<bool> {
+    for partition in stream.partitions() {
+        if log.bounds(&stream.name, partition).await?.end > Offset(0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl SpeedNode {

@@ -222,8 +222,10 @@ impl Held {
     }
 
     /// Up to where the log and the segments of a partition are needed by no view any more, given the archive's end.
+    /// A view that failed needs none: another version of it is built from the archive.
     pub(crate) fn covered(&self, place: &Place, archived: Offset) -> Offset {
-        let held = self.views.values().filter_map(|view| view.partitions.get(place));
+        let going = self.views.values().filter(|view| view.failed.is_none());
+        let held = going.filter_map(|view| view.partitions.get(place));
         held.map(|partition| partition.from).fold(archived, Offset::min)
     }
 

@@ -291,7 +291,7 @@ fn format_of(db: &Database, name: &str) -> Worked<Option<u32>> {
 fn guarded<T>(path: &str, work: impl FnOnce() -> Worked<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(worked) => worked.map_err(|failure| failure.at(path)),
-        Err(_) => Err(Error::corrupt(path, "the file is damaged: restore it, or remove it")),
+        Err(_) => Err(Error::corrupt(path, "the file is damaged: restore it from a backup")),
     }
 }
 

@@ -25,7 +25,7 @@ impl Failure {
             E::DatabaseAlreadyOpen => {
                 Error::Conflict(format!("{path}: another process holds the log: stop it, or use it"))
             }
-            E::Corrupted(reason) => Error::corrupt(path, format!("{reason}: restore the file, or remove it")),
+            E::Corrupted(reason) => Error::corrupt(path, format!("{reason}: restore the file from a backup")),
             e @ (E::TableTypeMismatch { .. } | E::TypeDefinitionChanged { .. } | E::TableIsMultimap(_)) => {
                 Error::corrupt(path, format!("not a log of this version: {e}"))
             }
