@@ -155,6 +155,22 @@ fn wrong_commands_say_what_is_wrong_and_write_nothing() {
 }
 
 #[test]
+fn what_would_lose_or_miss_events_is_refused() {
+    let dir = project();
+    let toml = dir.path().join("twofold.toml");
+    let good = std::fs::read_to_string(&toml).unwrap();
+    std::fs::write(&toml, format!("store = \"memory:///\"\n{good}")).unwrap();
+    assert!(refuses(dir.path(), &["query", "SELECT * FROM v"]).contains("would be gone"));
+    // The log is elsewhere: without it there is no answer, and no event goes into a log of our own.
+    std::fs::write(&toml, good.replace("[speed]\n", "[speed]\nurl = \"http://127.0.0.1:9\"\n")).unwrap();
+    assert!(refuses(dir.path(), &["query", "SELECT * FROM v"]).contains("127.0.0.1:9"));
+    let file = dir.path().join("e.ndjson");
+    std::fs::write(&file, "{\"k\":\"a\"}\n").unwrap();
+    assert!(refuses(dir.path(), &["ingest", "s", file.to_str().unwrap()]).contains("127.0.0.1:9"));
+    assert!(!dir.path().join("data/log.redb").exists());
+}
+
+#[test]
 fn a_port_or_a_directory_in_use_is_named_with_its_holder() {
     let dir = project();
     let server = Server::start(dir.path(), &["up"], "serve");

@@ -56,7 +56,7 @@ async fn seal(site: &Site, stores: &Stores, command: &str) -> Result<()> {
         return speed.seal().await.with_context(|| format!("sealing at {}", speed.url()));
     }
     if let Some(url) = &site.project.config.speed.url {
-        tracing::warn!(url, "the speed layer does not answer: the batch covers what is archived");
+        eprintln!("note: the speed layer at {url} does not answer: the batch covers what is archived by now");
         return Ok(());
     }
     let node = SpeedNode::open(site, stores, command).await?;

@@ -5,7 +5,7 @@ use anyhow::Result;
 use std::path::Path;
 use std::sync::Arc;
 use twofold_batch::Batch;
-use twofold_common::{Archive, BatchViews, Catalog, Project, Store, StreamDef, evolve};
+use twofold_common::{Archive, BatchViews, Catalog, Error, Project, Store, StreamDef, evolve};
 
 /// A project, ready to be run.
 #[derive(Debug, Clone)]
@@ -53,7 +53,14 @@ impl Site {
     /// # Errors
     /// If it cannot be opened, or was made with streams that the project has no longer declared so.
     pub async fn stores(&self) -> Result<Stores> {
-        let store = Store::open(&self.project.config.store.to_string(), &self.project.dir)?;
+        let location = self.project.config.store.to_string();
+        if location.starts_with("memory:") {
+            return Err(Error::Invalid(format!(
+                "store = \"{location}\" would be gone when the process ends, and with it the archive: name a directory"
+            ))
+            .into());
+        }
+        let store = Store::open(&location, &self.project.dir)?;
         let stores = Stores {
             archive: Archive::new(store.clone()),
             batch_views: BatchViews::new(store.clone()),
