@@ -7,10 +7,11 @@
 //! The engine's own `min` and `max` compare partially, so that with a NaN or with both zeros their value depends on
 //! the order of the events. Without those the two are the same.
 
+use super::one_group::{self, OneGroup};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
-use datafusion::common::{ScalarValue, internal_err};
+use datafusion::common::internal_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
@@ -95,6 +96,12 @@ impl Groups {
     }
 }
 
+impl one_group::Groups for Groups {
+    fn resize(&mut self, groups: usize) {
+        self.extremes.resize(groups, None);
+    }
+}
+
 impl GroupsAccumulator for Groups {
     fn update_batch(
         &mut self,
@@ -144,33 +151,5 @@ impl GroupsAccumulator for Groups {
 
     fn size(&self) -> usize {
         self.extremes.capacity() * size_of::<Option<f64>>()
-    }
-}
-
-/// The same over all events at once.
-#[derive(Debug)]
-struct OneGroup(Groups);
-
-impl Accumulator for OneGroup {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let rows = values.first().map_or(0, |v| v.len());
-        self.0.update_batch(values, &vec![0; rows], None, 1)
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        self.0.extremes.resize(1, None);
-        ScalarValue::try_from_array(&self.0.emit(EmitTo::All)?, 0)
-    }
-
-    fn size(&self) -> usize {
-        size_of_val(self)
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![self.evaluate()?])
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.update_batch(states)
     }
 }

@@ -7,9 +7,10 @@
 //! The engine's own `avg` over integers adds doubles, so that its value depends on the order of the events once a
 //! sum passes 2^53. Below that the two are the same double.
 
+use super::one_group::{self, Groups as _, OneGroup};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, UInt64Array};
 use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Int64Type, UInt64Type};
-use datafusion::common::{ScalarValue, internal_err};
+use datafusion::common::internal_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
@@ -72,12 +73,14 @@ struct Groups {
     counts: Vec<u64>,
 }
 
-impl Groups {
+impl one_group::Groups for Groups {
     fn resize(&mut self, groups: usize) {
         self.sums.resize(groups, 0);
         self.counts.resize(groups, 0);
     }
+}
 
+impl Groups {
     fn add(&mut self, groups: &[usize], keep: impl Fn(usize) -> bool, value: impl Fn(usize) -> i128) {
         for (row, &group) in groups.iter().enumerate() {
             if keep(row) {
@@ -153,35 +156,5 @@ impl GroupsAccumulator for Groups {
 
     fn size(&self) -> usize {
         self.sums.capacity() * size_of::<i128>() + self.counts.capacity() * size_of::<u64>()
-    }
-}
-
-/// The same over all events at once.
-#[derive(Debug)]
-struct OneGroup(Groups);
-
-impl Accumulator for OneGroup {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let rows = values.first().map_or(0, |v| v.len());
-        self.0.update_batch(values, &vec![0; rows], None, 1)
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        self.0.resize(1);
-        ScalarValue::try_from_array(&GroupsAccumulator::evaluate(&mut self.0, EmitTo::All)?, 0)
-    }
-
-    fn size(&self) -> usize {
-        size_of_val(self)
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        self.0.resize(1);
-        self.0.columns(EmitTo::All)?.iter().map(|column| ScalarValue::try_from_array(column, 0)).collect()
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let rows = states.first().map_or(0, |v| v.len());
-        self.0.merge_batch(states, &vec![0; rows], 1)
     }
 }

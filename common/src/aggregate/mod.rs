@@ -3,6 +3,7 @@
 pub(crate) mod combinator;
 mod float_extreme;
 mod integer_avg;
+mod one_group;
 
 use arrow::datatypes::{DataType, FieldRef};
 use combinator::Call;
