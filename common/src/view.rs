@@ -10,8 +10,8 @@ use crate::state::STATE_FORMAT;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::optimizer::Optimizer;
-use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 use datafusion::prelude::SessionContext;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -167,12 +167,11 @@ fn prepare(session: &SessionContext, analyzed: LogicalPlan) -> Result<LogicalPla
     let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> =
         Optimizer::new().rules.into_iter().filter(|rule| RULES.contains(&rule.name())).collect();
     debug_assert_eq!(rules.len(), RULES.len(), "the engine renamed a rule");
-    let options = engine::state(session).config_options().as_ref().clone();
-    let context = OptimizerContext::new_with_config_options(Arc::new(options)).with_max_passes(3);
-    let plan = Optimizer::with_rules(rules.clone()).optimize(analyzed, &context, |_, _| {})?;
+    let state = engine::state(session);
+    let plan = Optimizer::with_rules(rules.clone()).optimize(analyzed, &state, |_, _| {})?;
     let plan = rewrite_distinct(plan)?;
     // Once more, so that each of the relations that the rewrite made reads only the columns that it needs.
-    Ok(Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})?)
+    Ok(Optimizer::with_rules(rules).optimize(plan, &state, |_, _| {})?)
 }
 
 fn fingerprint(

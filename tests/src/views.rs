@@ -123,6 +123,80 @@ pub const VIEWS: &[(&str, &str, bool)] = &[
         "SELECT t.name, count(*) AS c FROM names t LEFT JOIN clicks c ON c.k = t.k GROUP BY t.name",
         true,
     ),
+    (
+        "outer",
+        "SELECT a.k AS ak, b.k AS bk, a.c, b.c AS d FROM (SELECT k, count(*) AS c FROM clicks GROUP BY k) a \
+      FULL JOIN (SELECT k, count(*) AS c FROM orders GROUP BY k) b ON a.k = b.k",
+        false,
+    ),
+    ("shared", "SELECT k FROM clicks INTERSECT SELECT k FROM orders", true),
+    ("missing", "SELECT k FROM clicks EXCEPT SELECT k FROM orders", true),
+    ("unioned", "SELECT k, ok FROM clicks UNION SELECT k, ok FROM orders", false),
+    (
+        "with_table",
+        "SELECT k, count(*) AS c FROM (SELECT k FROM clicks UNION ALL SELECT k FROM names) u GROUP BY k",
+        true,
+    ),
+    (
+        "unnested",
+        "SELECT m, count(*) AS c FROM (SELECT unnest(make_array(n, n + 1)) AS m FROM clicks) u GROUP BY m",
+        false,
+    ),
+    (
+        "first_of_each",
+        "SELECT DISTINCT ON (k) k, n, _partition AS p, _offset AS o FROM clicks \
+      ORDER BY k, _partition, _offset",
+        true,
+    ),
+    (
+        "newest",
+        "SELECT k, n FROM (SELECT k, n, row_number() OVER (PARTITION BY k ORDER BY ts DESC, _partition, _offset) \
+      AS r FROM clicks) q WHERE r = 1",
+        true,
+    ),
+    (
+        "busiest",
+        "SELECT k, c FROM (SELECT k, count(*) AS c FROM clicks GROUP BY k) q \
+      WHERE c = (SELECT max(c) FROM (SELECT k, count(*) AS c FROM clicks GROUP BY k) r)",
+        false,
+    ),
+    (
+        "counted_names",
+        "SELECT t.name, (SELECT count(*) FROM clicks c WHERE c.k = t.k) AS c FROM names t",
+        false,
+    ),
+    (
+        "not_in",
+        "SELECT k, count(*) AS c FROM clicks WHERE n NOT IN (SELECT weight FROM names) GROUP BY k",
+        false,
+    ),
+    (
+        "steps",
+        "WITH RECURSIVE r AS (SELECT k, count(*) AS c FROM clicks GROUP BY k UNION ALL SELECT k, c - 1 FROM r WHERE c > 1) \
+      SELECT k, c FROM r",
+        false,
+    ),
+    (
+        "crossed",
+        "SELECT c.k, t.name, count(*) AS c FROM clicks c CROSS JOIN names t GROUP BY c.k, t.name",
+        false,
+    ),
+    (
+        "texts",
+        "SELECT upper(k) AS u, count(*) AS c, min(length(k)) AS l FROM clicks GROUP BY upper(k)",
+        false,
+    ),
+    (
+        "dated",
+        "SELECT date_trunc('minute', ts) AS m, max(ts) AS last, min(ts - INTERVAL '1 second') AS first FROM clicks \
+      GROUP BY 1",
+        false,
+    ),
+    (
+        "stats",
+        "SELECT k, stddev(x) AS sd, median(n) AS md, array_agg(n ORDER BY ts, x, n, ok) AS ns FROM clicks GROUP BY k",
+        true,
+    ),
     ("over_view", "SELECT c, count(*) AS keys FROM counts GROUP BY c", false),
     ("over_kept", "SELECT k, count(*) AS c FROM kept GROUP BY k", false),
 ];
