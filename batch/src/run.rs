@@ -276,6 +276,8 @@ impl Batch {
             cuts.push(files);
             state_digests.push(state.digest()?);
         }
+        // What was found of earlier segments stays true, until a full run looks at them again.
+        let earlier = last.filter(|_| !options.full).map(|m| m.body.audit.clone()).unwrap_or_default();
         let manifest = BatchManifest {
             view: view.name().to_string(),
             fingerprint,
@@ -284,7 +286,7 @@ impl Batch {
             state_digests,
             created: (self.clock)(),
             mode: if options.full { "full" } else { "incremental" }.to_string(),
-            audit: report.audit.clone(),
+            audit: earlier.and(report.audit.clone()),
         };
         match self.batch_views.publish(last.map(|m| m.version), &manifest).await {
             Ok(published) => Ok(Outcome::Published(published.version)),

@@ -54,19 +54,29 @@ pub struct BatchManifest {
     pub created: i64,
     /// How it was made: `incremental` or `full`.
     pub mode: String,
-    /// How its states compare with the speed layer's.
+    /// How its states compare with the speed layer's, of all segments up to the horizon.
     pub audit: AuditSummary,
 }
 
 /// How a batch view's states compare with the speed layer's, segment by segment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditSummary {
-    /// How many segments have equal states in both layers.
+    /// How many states of segments, counted by cut, are equal in both layers.
     pub equal: u64,
-    /// For how many segments the speed layer left no state digest.
+    /// For how many of them the speed layer left no digest.
     pub unaudited: u64,
     /// Where the layers differ.
     pub unequal: Vec<AuditMismatch>,
+}
+
+impl AuditSummary {
+    /// The comparison of these segments and of others.
+    pub fn and(mut self, other: AuditSummary) -> AuditSummary {
+        self.equal += other.equal;
+        self.unaudited += other.unaudited;
+        self.unequal.extend(other.unequal);
+        self
+    }
 }
 
 /// A segment of which the layers have different states.

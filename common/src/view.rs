@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::scan::{Source, source_of, sources};
 use crate::state::STATE_FORMAT;
 use arrow::datatypes::SchemaRef;
+use arrow::row::{RowConverter, SortField};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::optimizer::OptimizerRule;
@@ -25,7 +26,6 @@ pub struct View {
     name: String,
     sql: String,
     fingerprint: Digest,
-    definition: LogicalPlan,
     cuts: Vec<Cut>,
     finish: LogicalPlan,
     notes: Vec<String>,
@@ -59,7 +59,6 @@ impl View {
             name: name.to_string(),
             sql: sql.to_string(),
             fingerprint,
-            definition: analyzed,
             cuts: plan.cuts,
             finish: plan.finish,
             notes: plan.notes,
@@ -84,11 +83,6 @@ impl View {
     /// The view's cuts, each with its own state.
     pub fn cuts(&self) -> &[Cut] {
         &self.cuts
-    }
-
-    /// The analyzed plan of the query, over unbound scans of streams.
-    pub fn definition(&self) -> &LogicalPlan {
-        &self.definition
     }
 
     /// state → rows, over unbound scans of the cuts' states.
@@ -182,6 +176,7 @@ fn fingerprint(
 ) -> Result<Digest> {
     let mut text = format!("view {name} state {STATE_FORMAT} functions {FUNCTIONS_VERSION}\n");
     text += &format!("{}\n", analyzed.display_indent());
+    text += &unprinted(analyzed)?;
     for field in analyzed.schema().fields() {
         text += &format!("column {} {} {}\n", field.name(), field.data_type(), field.is_nullable());
     }
@@ -207,4 +202,27 @@ fn fingerprint(
         text += &format!("{relation}: {}\n", columns.into_iter().collect::<Vec<_>>().join(", "));
     }
     Ok(Digest::of(text.as_bytes()))
+}
+
+/// What the text of a plan leaves out or cuts short, though it is part of the meaning: the values of constants (of
+/// `VALUES` a text has the first five rows, of bytes the first ten), and how a join treats nulls.
+fn unprinted(plan: &LogicalPlan) -> Result<String> {
+    let mut text = String::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Join(join) = node {
+            text += &format!("join {:?} {}\n", join.null_equality, join.null_aware);
+        }
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::Literal(value, _) = expr {
+                    let array = value.to_array()?;
+                    let converter = RowConverter::new(vec![SortField::new(value.data_type())])?;
+                    let row = converter.convert_columns(&[array])?;
+                    text += &format!("{} {}\n", value.data_type(), Digest::of(row.row(0).data()));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(text)
 }

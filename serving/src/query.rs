@@ -40,7 +40,7 @@ use twofold_common::{
 const TRIES: u32 = 6;
 /// How long it waits before the second try; twice as long before each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
-/// How many bytes of decoded batch states are kept, unless said otherwise.
+/// How many bytes of decoded batch states are kept.
 const STATE_CACHE_BYTES: usize = 512 << 20;
 
 /// The serving layer of a project.
@@ -70,12 +70,6 @@ impl Serving {
     ) -> Self {
         let states = StateCache::new(STATE_CACHE_BYTES);
         Self { catalog, archive, batch_views, speed, metrics: Metrics::default(), states }
-    }
-
-    /// With room for `bytes` of decoded batch states, instead of 512 MiB.
-    pub fn with_state_cache(mut self, bytes: usize) -> Self {
-        self.states = StateCache::new(bytes);
-        self
     }
 
     /// The relations that are served.

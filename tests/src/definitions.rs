@@ -87,6 +87,33 @@ async fn a_fingerprint_changes_with_the_meaning_and_with_nothing_else() {
     assert_ne!(first, fingerprint(&retyped, query, NAMES).await, "another type of a column that it reads");
 }
 
+/// Constants are part of the meaning, however long: what plans print of them may be cut short.
+#[tokio::test]
+async fn a_fingerprint_tells_every_constant_apart() {
+    let hex = "00".repeat(20);
+    let numbers: Vec<String> = (0..60).map(|n| n.to_string()).collect();
+    let text = "x".repeat(300);
+    for (query, last) in [
+        (
+            format!("SELECT count(*) AS c FROM clicks WHERE arrow_cast(k, 'Binary') = X'{hex}01'"),
+            ("01'", "02'"),
+        ),
+        (format!("SELECT count(*) AS c FROM clicks WHERE n IN ({})", numbers.join(", ")), ("59)", "61)")),
+        (format!("SELECT count(*) AS c FROM clicks WHERE k = '{text}a'"), ("xa'", "xb'")),
+        (
+            "SELECT count(*) AS c FROM clicks JOIN (VALUES (1), (2), (3), (4), (5), (6), (7)) v (m) ON n = m"
+                .into(),
+            ("(7)", "(8)"),
+        ),
+        ("SELECT k, count(*) AS c FROM clicks WHERE x > 0.0 GROUP BY k".into(), ("0.0", "-0.0")),
+    ] {
+        let other = query.replacen(last.0, last.1, 1);
+        assert_ne!(query, other);
+        let (a, b) = (fingerprint(STREAMS, &query, NAMES).await, fingerprint(STREAMS, &other, NAMES).await);
+        assert_ne!(a, b, "{query}");
+    }
+}
+
 #[tokio::test]
 async fn stored_columns_are_there_for_those_who_name_them() {
     let views = "CREATE MATERIALIZED VIEW plain AS SELECT * FROM clicks;

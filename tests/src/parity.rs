@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use twofold_batch::{Archiver, Batch, Options, Outcome};
 use twofold_common::stream::{at_or_above, below};
 use twofold_common::{
-    Answer, Append, Archive, BatchViews, Catalog, Coverage, IngestReceipt, Log, Offset, Partition, Project,
-    SnapshotRequest, SpeedLayer, SpeedStatus, Store,
+    Answer, Append, Archive, BatchViews, Catalog, Coverage, Digest, IngestReceipt, Log, NewSegment, Offset,
+    Partition, Project, SealedSegments, SnapshotRequest, SpeedLayer, SpeedStatus, Store,
 };
 use twofold_serving::Serving;
 use twofold_speed::{Engine, EngineConfig, MemoryLog, with_rejected};
@@ -118,14 +118,18 @@ impl Platform {
         Archiver::new(self.catalog.clone(), self.log.clone(), archive, self.engine().clone())
     }
 
-    /// Runs batch, and gives how many segments it found equal to the speed layer's, and how many it could not compare.
-    pub async fn batch(&self, full: bool) -> (u64, u64) {
-        let batch = Batch {
+    fn batch_of(&self) -> Batch {
+        Batch {
             catalog: self.catalog.clone(),
             archive: Archive::new(self.store.clone()),
             batch_views: BatchViews::new(self.store.clone()),
             clock: Arc::new(|| 9),
-        };
+        }
+    }
+
+    /// Runs batch, and gives how many segments it found equal to the speed layer's, and how many it could not compare.
+    pub async fn batch(&self, full: bool) -> (u64, u64) {
+        let batch = self.batch_of();
         let options = Options { full, view: None, workers: 2 };
         let (mut equal, mut unaudited) = (0, 0);
         for report in batch.run(&options, &|_| {}).await.unwrap() {
@@ -384,6 +388,53 @@ fn law_coverage_of_answers() {
             let error = answer.err().unwrap_or_else(|| panic!("meddling {how} was not noticed"));
             assert!(error.to_string().contains("clicks"), "{error}");
         }
+    });
+}
+
+/// A difference that a run finds is still told after the next one, until a full run looks again.
+#[test]
+fn a_difference_between_the_layers_is_found_and_kept() {
+    runtime().block_on(async {
+        let mut platform = Platform::new(&["counts"], 100).await;
+        let event =
+            |i: i64| Event { second: i, k: Some("a"), n: Some(i), x: None, ok: None, partition: 0, gap: 0 };
+        let views = BatchViews::new(platform.store.clone());
+        let fingerprint = platform.catalog.view("counts").unwrap().fingerprint();
+        let mut found = Vec::new();
+        for round in 0..2 {
+            platform.take(&Step::Ingest("clicks", (0..5).map(event).collect())).await;
+            platform.take(&Step::Epochs).await;
+            platform.take(&Step::Seal).await;
+            if round == 0 {
+                // As if the speed layer had folded something else: its segment, with another digest.
+                let mut sealed =
+                    SealedSegments::sealed(&**platform.engine(), "clicks", Partition(0), Offset(0));
+                let one = sealed.remove(0);
+                let archive = Archive::new(platform.store.clone());
+                let chunk = platform.log.read("clicks", Partition(0), Offset(0), usize::MAX).await.unwrap();
+                let new = NewSegment {
+                    partition: Partition(0),
+                    range: one.range,
+                    schema: platform.catalog.stream("clicks").unwrap().event_schema(),
+                    batches: chunk.batches,
+                    watermark: one.watermark,
+                    states: one.states.into_keys().map(|key| (key, Digest::of(b"another state"))).collect(),
+                };
+                let segment = archive.write_segment("clicks", new).await.unwrap();
+                let version = archive.manifest("clicks").await.unwrap().unwrap().version;
+                archive.append("clicks", version, vec![(Partition(0), segment)]).await.unwrap();
+            } else {
+                platform.take(&Step::Archive).await;
+            }
+            let batch = platform.batch_of();
+            let options = Options { full: false, view: None, workers: 1 };
+            let reports = batch.run(&options, &|_| {}).await.unwrap();
+            found.push(reports[0].agrees());
+        }
+        assert_eq!(found, [false, true], "the first run finds it, the second folds only what is new");
+        let manifest = views.latest("counts", &fingerprint.to_string()).await.unwrap().unwrap().body;
+        assert_eq!((manifest.audit.unequal.len(), manifest.audit.equal), (1, 1));
+        platform.check(&["counts"]).await;
     });
 }
 
