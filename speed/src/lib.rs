@@ -10,7 +10,7 @@ mod http;
 mod ingest;
 pub mod log;
 
-pub use decode::{Decoded, Decoder, Format, MAX_EVENT, split_at_last_newline};
+pub use decode::{Decoded, Decoder, Format, MAX_EVENT};
 pub use engine::{Engine, EngineConfig};
 pub use http::app;
 pub use ingest::{Clock, Ingest, with_rejected};

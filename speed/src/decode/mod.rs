@@ -45,8 +45,6 @@ use rejected::Rejections;
 use std::path::Path;
 use twofold_common::{Error, Result, StreamDef};
 
-pub use ndjson::split_at_last_newline;
-
 /// The most bytes of one event. Of a longer one the first so many are kept as its raw bytes.
 pub const MAX_EVENT: usize = 1 << 20;
 /// How many bytes of input one batch comes from at most, when a reader is decoded.

@@ -6,19 +6,15 @@
 use super::fault::{Checked, Fault};
 use super::json::{self, Scanner};
 use super::object::Object;
-use super::{Decoded, Decoder, MAX_BATCH_BYTES, MAX_EVENT, Rows};
-use std::io::Read;
+use super::{Decoded, Decoder, MAX_EVENT, Rows};
 use twofold_common::{Error, Result};
-
-/// How much is read from a file at once; more than [`MAX_EVENT`].
-const PIECE: usize = 4 << 20;
 
 impl Decoder {
     /// Decodes whole lines; the last needs no line end.
     ///
     /// # Errors
     /// Never for a bad event. `Invalid` if `bytes` are too many for one batch (2 GiB of them, or of rejections):
-    /// split them with [`split_at_last_newline`].
+    /// split them at a line end.
     pub fn decode_ndjson(&self, bytes: &[u8]) -> Result<Decoded> {
         if bytes.len() > i32::MAX as usize {
             let len = bytes.len();
@@ -29,68 +25,6 @@ impl Decoder {
         rows.lines(bytes);
         self.decoded(&mut rows)
     }
-
-    /// Decodes all lines of `reader`, however many, into pieces of at most about `max_rows` events.
-    ///
-    /// # Errors
-    /// What `reader` or `emit` fails with; never for a bad event.
-    pub fn decode_ndjson_from(
-        &self,
-        mut reader: impl Read,
-        max_rows: usize,
-        mut emit: impl FnMut(Decoded) -> Result<()>,
-    ) -> Result<()> {
-        let mut rows = self.rows(0)?;
-        let mut pending = Vec::with_capacity(PIECE);
-        let mut bytes_in_batch = 0;
-        loop {
-            let read = reader.by_ref().take(PIECE as u64).read_to_end(&mut pending);
-            let read = read.map_err(|e| Error::io(format!("events of stream {}", self.stream), e))?;
-            let (mut whole, rest) = split_at_last_newline(&pending);
-            if read == 0 {
-                whole = &pending;
-            }
-            let (done, kept) = (whole.len(), rest.len());
-            let mut lines = Lines::new(whole);
-            while let Some(line) = lines.next_line() {
-                rows.line(line);
-                bytes_in_batch += line.len().min(MAX_EVENT);
-                if rows.len() >= max_rows.max(1) || bytes_in_batch >= MAX_BATCH_BYTES {
-                    emit(self.decoded(&mut rows)?)?;
-                    bytes_in_batch = 0;
-                }
-            }
-            if read == 0 {
-                break;
-            }
-            pending.drain(..done);
-            if kept > MAX_EVENT {
-                reject_to_line_end(&mut rows, &mut pending, &mut reader)
-                    .map_err(|e| Error::io(format!("events of stream {}", self.stream), e))?;
-            }
-        }
-        if rows.len() > 0 { emit(self.decoded(&mut rows)?) } else { Ok(()) }
-    }
-}
-
-/// Rejects the line that begins with `pending` without holding more of it, and leaves what follows in `pending`.
-fn reject_to_line_end(rows: &mut Rows, pending: &mut Vec<u8>, reader: &mut impl Read) -> std::io::Result<()> {
-    let mut len = pending.len() as u64;
-    let mut piece = vec![0; MAX_EVENT];
-    let after = loop {
-        let read = match reader.read(&mut piece) {
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-            read => read?,
-        };
-        let end = json::find(&piece[..read], 0, b'\n');
-        len += end.unwrap_or(read) as u64;
-        if end.is_some() || read == 0 {
-            break piece[end.map_or(read, |end| end + 1)..read].to_vec();
-        }
-    };
-    rows.reject_long(pending, len);
-    *pending = after;
-    Ok(())
 }
 
 impl Rows {
@@ -143,10 +77,6 @@ impl<'a> Line<'a> {
             Line::Bytes(bytes) => bytes,
         }
     }
-
-    fn len(self) -> usize {
-        self.bytes().len()
-    }
 }
 
 /// The lines of some bytes. A byte order mark before the first is passed over.
@@ -178,12 +108,6 @@ impl<'a> Lines<'a> {
             None => Line::Bytes(&self.bytes[start..end]),
         })
     }
-}
-
-/// Cuts behind the last line end: whole lines, and the beginning of the next.
-pub fn split_at_last_newline(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let end = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
-    bytes.split_at(end)
 }
 
 #[cfg(test)]

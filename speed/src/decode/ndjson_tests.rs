@@ -306,41 +306,6 @@ fn keys_may_change_their_order_and_their_spelling() {
     assert_eq!(decoded.rows.column(1).as_primitive::<Int64Type>().values(), &[1, 2, 3]);
 }
 
-#[test]
-fn a_reader_is_decoded_in_pieces_without_loss() {
-    let long = "y".repeat(3 * PIECE);
-    let mut text = String::from("\u{feff}");
-    for n in 0..1000 {
-        text += &format!("{{\"carrier\":\"c{n}\",\"delay\":{n}}}\n");
-        if n % 100 == 7 {
-            text += "bad\n";
-        }
-        if n == 500 {
-            text += &format!("{long}\n");
-        }
-    }
-    text += "{\"carrier\":\"last\",\"delay\":1000}";
-    let (mut delays, mut rejected, mut pieces) = (Vec::new(), Vec::new(), 0);
-    let emit = |decoded: Decoded| {
-        assert!(decoded.rows.num_rows() + decoded.rejected.num_rows() <= 64);
-        delays.extend_from_slice(decoded.rows.column(1).as_primitive::<Int64Type>().values());
-        rejected.extend(raw(&decoded));
-        pieces += 1;
-        Ok(())
-    };
-    flights().decode_ndjson_from(text.as_bytes(), 64, emit).unwrap();
-    assert_eq!(delays, (0..=1000).collect::<Vec<_>>());
-    assert_eq!(rejected.len(), 11);
-    assert_eq!(rejected.iter().map(Vec::len).max(), Some(MAX_EVENT));
-    assert_eq!(pieces, 16);
-}
-
-#[test]
-fn bytes_are_cut_behind_the_last_line() {
-    assert_eq!(split_at_last_newline(b"a\nb\nc"), (b"a\nb\n".as_slice(), b"c".as_slice()));
-    assert_eq!(split_at_last_newline(b"abc"), (b"".as_slice(), b"abc".as_slice()));
-}
-
 /// A small generator (splitmix64), so that failures can be repeated.
 struct Random(u64);
 
