@@ -1,5 +1,6 @@
 //! The query engine as both layers use it: one configuration and one set of functions for batch, speed and serving.
 
+use crate::aggregate;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -18,7 +19,11 @@ pub fn session() -> SessionContext {
     options.execution.parquet.schema_force_view_types = false;
     options.optimizer.prefer_hash_join = true;
     let state = SessionStateBuilder::new().with_config(config).with_default_features().build();
-    SessionContext::new_with_state(state)
+    let session = SessionContext::new_with_state(state);
+    for function in aggregate::functions() {
+        session.register_udaf(function);
+    }
+    session
 }
 
 /// The settings and functions that a plan is made and run with, as they stand now.
