@@ -13,14 +13,14 @@
 
 use crate::aggregate::{combinator, mergeable};
 use crate::error::{Error, Result};
+use crate::place::{carry_place, columns, reads_outside, row_by_row};
 use crate::scan::{Source, Unbound, source_of, sources};
-use crate::stream::{OFFSET, PARTITION};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, JoinType, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::logical_plan::{Aggregate, Join, Projection, TableScanBuilder};
+use datafusion::logical_expr::logical_plan::{Aggregate, Join, Projection};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, col};
 use std::sync::Arc;
 
@@ -149,21 +149,6 @@ pub(crate) fn shape(plan: &LogicalPlan) -> Result<Shape> {
     })
 }
 
-/// Whether the expressions of this node look at rows of other relations: of streams in a subquery, or of the query
-/// around it.
-fn reads_outside(plan: &LogicalPlan) -> Result<bool> {
-    let mut outside = false;
-    plan.apply_expressions(|expr| {
-        outside |= expr.contains_outer();
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    plan.apply_subqueries(|subquery| {
-        outside |= !sources(subquery)?.is_empty();
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(outside)
-}
-
 struct Cutter<F> {
     state: F,
     cuts: Vec<Cut>,
@@ -256,11 +241,12 @@ impl<F: Fn(usize) -> Source> Cutter<F> {
     /// Cuts at row-by-row operators over one stream: the rows themselves are the state.
     fn cut_append(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let schema = Arc::clone(plan.schema());
-        let columns: Vec<Expr> = (0..schema.fields().len())
-            .map(|i| Expr::Column(Column::from(schema.qualified_field(i))))
-            .collect();
+        let columns = columns(&schema);
         let (carried, place) = carry_place(plan)?;
-        let [partition, offset] = place;
+        let [partition, offset] = place.as_slice() else {
+            return Err(Error::Internal("rows of one stream have another place than its own".into()));
+        };
+        let (partition, offset) = (partition.clone(), offset.clone());
         let named = [partition.alias("k0"), offset.alias("k1")]
             .into_iter()
             .chain(columns.into_iter().enumerate().map(|(i, c)| c.alias(format!("v{i}"))));
@@ -325,71 +311,6 @@ fn renamed(plan: LogicalPlan, schema: &DFSchema) -> Result<LogicalPlan> {
     Ok(LogicalPlan::Projection(Projection::try_new(names, Arc::new(plan))?))
 }
 
-/// Whether each event of one stream gives at most one row, so that (partition, offset) is a key of the rows.
-fn row_by_row(plan: &LogicalPlan) -> Result<bool> {
-    Ok(match plan {
-        LogicalPlan::TableScan(scan) => matches!(source_of(scan), Some(Source::Stream(_))),
-        LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
-            !reads_outside(plan)? && plan.inputs().into_iter().map(row_by_row).all(|r| matches!(r, Ok(true)))
-        }
-        _ => false,
-    })
-}
-
-/// `plan`, which is row by row, with each event's partition and offset carried up beside its columns, and the
-/// expressions that name the two.
-fn carry_place(plan: LogicalPlan) -> Result<(LogicalPlan, [Expr; 2])> {
-    const NAMES: [&str; 2] = ["__partition", "__offset"];
-    match plan {
-        LogicalPlan::TableScan(scan) => {
-            let Some(Source::Stream(stream)) = source_of(&scan) else {
-                return Err(Error::Internal(format!("{} is no stream", scan.table_name)));
-            };
-            let columns = scan.source.schema();
-            let full = crate::stream::with_meta(&columns);
-            let mut projection =
-                scan.projection.clone().unwrap_or_else(|| (0..columns.fields().len()).collect());
-            for name in [PARTITION, OFFSET] {
-                let index = full.index_of(name)?;
-                if !projection.contains(&index) {
-                    projection.push(index);
-                }
-            }
-            let source = provider_as_source(Arc::new(Unbound::new(Source::Stream(stream), full)));
-            let place = [PARTITION, OFFSET]
-                .map(|name| Expr::Column(Column::new(Some(scan.table_name.clone()), name)));
-            let scan = TableScanBuilder::new(scan.table_name, source)
-                .with_projection(Some(projection))
-                .with_filters(scan.filters)
-                .with_fetch(scan.fetch)
-                .build()?;
-            Ok((LogicalPlan::TableScan(scan), place))
-        }
-        LogicalPlan::Projection(projection) => {
-            let (input, place) = carry_place(Arc::unwrap_or_clone(projection.input))?;
-            let mut exprs = projection.expr;
-            exprs.extend(place.into_iter().zip(NAMES).map(|(expr, name)| expr.alias(name)));
-            let projection = Projection::try_new(exprs, Arc::new(input))?;
-            Ok((LogicalPlan::Projection(projection), NAMES.map(|n| Expr::Column(Column::new_unqualified(n)))))
-        }
-        LogicalPlan::Filter(mut filter) => {
-            let (input, place) = carry_place(Arc::unwrap_or_clone(filter.input))?;
-            filter.input = Arc::new(input);
-            Ok((LogicalPlan::Filter(filter), place))
-        }
-        LogicalPlan::SubqueryAlias(alias) => {
-            let (input, place) = carry_place(Arc::unwrap_or_clone(alias.input))?;
-            let place = place.map(|expr| match expr {
-                Expr::Column(column) => Expr::Column(Column::new(Some(alias.alias.clone()), column.name)),
-                other => other,
-            });
-            let plan = LogicalPlanBuilder::from(input).alias(alias.alias)?.build()?;
-            Ok((plan, place))
-        }
-        other => Err(Error::Internal(format!("{} is not row by row", other.display()))),
-    }
-}
-
 /// `plan` with the static side of each join first: it is the build side, which the engine reads whole, while events
 /// stream past it.
 fn tables_first(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -398,9 +319,7 @@ fn tables_first(plan: LogicalPlan) -> Result<LogicalPlan> {
         if join.null_aware || shape(&join.left)? != Shape::PerEvent || shape(&join.right)? != Shape::Static {
             return Ok(Transformed::no(plan));
         }
-        let columns = (0..join.schema.fields().len())
-            .map(|i| Expr::Column(Column::from(join.schema.qualified_field(i))))
-            .collect();
+        let columns = columns(&join.schema);
         let on = join.on.iter().map(|(left, right)| (right.clone(), left.clone())).collect();
         let swapped = Join::try_new(
             Arc::clone(&join.right),

@@ -2,10 +2,10 @@
 
 use crate::Digest;
 use crate::cut::{Cut, cut};
-use crate::distinct::rewrite_distinct;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::scan::{Source, source_of, sources};
+use crate::split::split_aggregates;
 use crate::state::STATE_FORMAT;
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
@@ -163,7 +163,7 @@ fn prepare(session: &SessionContext, analyzed: LogicalPlan) -> Result<LogicalPla
     debug_assert_eq!(rules.len(), RULES.len(), "the engine renamed a rule");
     let state = engine::state(session);
     let plan = Optimizer::with_rules(rules.clone()).optimize(analyzed, &state, |_, _| {})?;
-    let plan = rewrite_distinct(plan)?;
+    let plan = split_aggregates(plan)?;
     // Once more, so that each of the relations that the rewrite made reads only the columns that it needs.
     Ok(Optimizer::with_rules(rules).optimize(plan, &state, |_, _| {})?)
 }

@@ -68,6 +68,24 @@ pub(crate) fn mergeable(
     Ok(Ok(Mergeable { call, arguments }))
 }
 
+/// The function over (value, count, …) that gives what the call gives, if how often each value came is all that it
+/// needs.
+pub(crate) fn counted(call: &AggregateFunction) -> Option<Arc<AggregateUDF>> {
+    let _ = call;
+    None
+}
+
+/// The function over (value, order…, place…) that gives what the call gives, if it picks one row of each group.
+pub(crate) fn pick(call: &AggregateFunction) -> Result<Option<Arc<AggregateUDF>>> {
+    let _ = call;
+    Ok(None)
+}
+
+/// Whether the function keeps its values in the order in which they come.
+pub(crate) fn in_order(name: &str) -> bool {
+    matches!(name, "array_agg" | "string_agg" | "first_value" | "last_value" | "nth_value")
+}
+
 /// Whether the plan says that the aggregate may be null.
 fn aggregate_nullable(aggregate: &AggregateFunction, input: &dyn ExprSchema) -> Result<bool> {
     Expr::AggregateFunction(aggregate.clone()).nullable(input)
