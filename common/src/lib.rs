@@ -44,6 +44,7 @@ mod suggest;
 mod table;
 mod template;
 mod view;
+mod windows;
 pub mod wire;
 
 pub use archive::{Archive, NewSegment};
