@@ -15,6 +15,7 @@ use crate::scan::{Source, Unbound};
 use crate::stream::{META_COLUMNS, StreamDef};
 use crate::table::Table;
 use crate::view::View;
+use crate::windowed;
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::datasource::{MemTable, ViewTable};
@@ -201,7 +202,11 @@ impl Catalog {
         let read_only =
             SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan)?;
-        Ok(plan)
+        if !windowed::has_markers(&plan)? {
+            return Ok(plan);
+        }
+        let analyzed = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+        windowed::session::write_out(windowed::rewrite(analyzed)?)
     }
 
     /// Refuses names of relations that are not there, with those that are.

@@ -11,17 +11,19 @@
 //! query needs, keyed by (partition, offset), and the rest of the plan runs in finish. So every deterministic plan
 //! can be cut; what differs is how much state it keeps, which [`Kind`] tells.
 
-use crate::aggregate::{combinator, mergeable};
+use crate::aggregate::{Mergeable, mergeable};
 use crate::error::{Error, Result};
 use crate::place::{carry_place, columns, reads_outside, row_by_row};
 use crate::scan::{Source, Unbound, source_of, sources};
+use crate::windowed::session::{SessionAggregate, as_session, as_windows, sessions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, JoinType, TableReference};
 use datafusion::datasource::provider_as_source;
+use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::logical_plan::{Aggregate, Join, Projection};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, col};
+use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, col};
 use std::sync::Arc;
 
 /// One cut of a view: the fold below it and the merge of its states.
@@ -169,6 +171,15 @@ impl<F: Fn(usize) -> Source> Cutter<F> {
                 Err(reason) => self.notes.push(reason),
             }
         }
+        if let Some(node) = as_session(&plan)
+            && shape(&node.input)? == Shape::PerEvent
+            && !reads_outside(&plan)?
+        {
+            match self.cut_session(node)? {
+                Ok(finish) => return Ok(finish),
+                Err(reason) => self.notes.push(reason),
+            }
+        }
         if row_by_row(&plan)? {
             return self.cut_append(plan);
         }
@@ -178,64 +189,51 @@ impl<F: Fn(usize) -> Source> Cutter<F> {
 
     /// Cuts at an aggregate over per-event input, or says why its states cannot be merged exactly.
     fn cut_aggregate(&mut self, aggregate: &Aggregate) -> Result<Result<LogicalPlan, String>> {
-        let input_schema = aggregate.input.schema();
-        let mut calls = Vec::new();
-        for expr in &aggregate.aggr_expr {
-            let (Expr::AggregateFunction(function), filter) = (unalias(expr), filter_of(unalias(expr)))
-            else {
-                return Ok(Err(format!("{expr} is no plain aggregate")));
-            };
-            match mergeable(function, input_schema)? {
-                Ok(mergeable) => calls.push((mergeable, filter)),
-                Err(reason) => return Ok(Err(reason)),
-            }
-        }
+        let calls = match calls(&aggregate.aggr_expr, aggregate.input.schema())? {
+            Ok(calls) => calls,
+            Err(reason) => return Ok(Err(reason)),
+        };
         let keys = aggregate.schema.fields().len() - calls.len();
+        let input = Arc::new(tables_first(aggregate.input.as_ref().clone())?);
+        let fold = Aggregate::try_new(input, aggregate.group_expr.clone(), states(&calls))?;
+        let fold = state_columns(LogicalPlan::Aggregate(fold), keys)?;
 
-        let states = calls.iter().enumerate().map(|(i, (m, filter))| {
-            call(combinator::state(&m.call), m.arguments.clone(), filter.clone()).alias(format!("s{i}"))
-        });
-        let fold = Aggregate::try_new(
-            Arc::new(tables_first(aggregate.input.as_ref().clone())?),
-            aggregate.group_expr.clone(),
-            states.collect(),
-        )?;
-        let named = (0..aggregate.schema.fields().len()).map(|i| {
-            let column = Expr::Column(Column::from(fold.schema.qualified_field(i)));
-            column.alias(if i < keys { format!("k{i}") } else { format!("s{}", i - keys) })
-        });
-        let named: Vec<Expr> = named.collect();
-        let fold = LogicalPlanBuilder::from(LogicalPlan::Aggregate(fold)).project(named)?.build()?;
-
-        let scan = |name: &str| -> Result<LogicalPlanBuilder> {
-            let source = (self.state)(self.cuts.len());
-            let table = Arc::new(Unbound::new(source, plain_schema(fold.schema())));
-            Ok(LogicalPlanBuilder::scan(TableReference::bare(name), provider_as_source(table), None)?)
-        };
-        let key_columns: Vec<Expr> = (0..keys).map(|i| col(format!("k{i}"))).collect();
-        let merged = |make: fn(&Arc<combinator::Call>) -> Arc<_>, prefix: &str| -> Vec<Expr> {
-            let one = |(i, (m, _)): (usize, &(crate::aggregate::Mergeable, _))| {
-                call(make(&m.call), vec![col(format!("s{i}"))], None).alias(format!("{prefix}{i}"))
-            };
-            calls.iter().enumerate().map(one).collect()
-        };
-
-        let merge = scan("states")?
-            .aggregate(key_columns.clone(), merged(combinator::merge_state, "m"))?
-            .project(
-                key_columns
-                    .iter()
-                    .cloned()
-                    .chain((0..calls.len()).map(|i| col(format!("m{i}")).alias(format!("s{i}")))),
-            )?
-            .build()?;
-
-        let finish = scan(&format!("state{}", self.cuts.len()))?
-            .aggregate(key_columns, merged(combinator::merge, "v"))?
-            .build()?;
+        let key_columns = state_keys(keys);
+        let merge = self.scan_state(&fold)?.aggregate(key_columns.clone(), merged(&calls))?.build()?;
+        let merge = state_columns(merge, keys)?;
+        let finish = self.scan_state(&fold)?.aggregate(key_columns, finished(&calls))?.build()?;
         let finish = renamed(finish, &aggregate.schema)?;
         self.push(Kind::Aggregate { merge: Box::new(merge) }, fold, keys)?;
         Ok(Ok(finish))
+    }
+
+    /// Cuts at sessions of per-event input: the keys of the state are theirs, then start and end of each session.
+    fn cut_session(&mut self, node: &SessionAggregate) -> Result<Result<LogicalPlan, String>> {
+        let calls = match calls(&node.calls, node.input.schema())? {
+            Ok(calls) => calls,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let keys = node.keys.len();
+        let interval = ["start", "end"].map(|bound| get_field(node.window.clone(), bound));
+        let input = tables_first(node.input.clone())?;
+        let fold = state_columns(sessions(input, &node.keys, interval, &states(&calls))?, keys + 2)?;
+
+        let key_columns = state_keys(keys);
+        let interval = || [col(format!("k{keys}")), col(format!("k{}", keys + 1))];
+        let merge = sessions(self.scan_state(&fold)?.build()?, &key_columns, interval(), &merged(&calls))?;
+        let merge = state_columns(merge, keys + 2)?;
+        let finish = sessions(self.scan_state(&fold)?.build()?, &key_columns, interval(), &finished(&calls))?;
+        let finish = renamed(as_windows(finish, keys, calls.len())?, &node.schema)?;
+        self.push(Kind::Aggregate { merge: Box::new(merge) }, fold, keys + 2)?;
+        Ok(Ok(finish))
+    }
+
+    /// A scan of the state that the next cut keeps.
+    fn scan_state(&self, fold: &LogicalPlan) -> Result<LogicalPlanBuilder> {
+        let n = self.cuts.len();
+        let table = Arc::new(Unbound::new((self.state)(n), plain_schema(fold.schema())));
+        let name = TableReference::bare(format!("state{n}"));
+        Ok(LogicalPlanBuilder::scan(name, provider_as_source(table), None)?)
     }
 
     /// Cuts at row-by-row operators over one stream: the rows themselves are the state.
@@ -252,10 +250,8 @@ impl<F: Fn(usize) -> Source> Cutter<F> {
             .chain(columns.into_iter().enumerate().map(|(i, c)| c.alias(format!("v{i}"))));
         let fold = LogicalPlanBuilder::from(carried).project(named)?.build()?;
 
-        let source = (self.state)(self.cuts.len());
-        let table = Arc::new(Unbound::new(source, plain_schema(fold.schema())));
-        let name = TableReference::bare(format!("state{}", self.cuts.len()));
-        let finish = LogicalPlanBuilder::scan(name, provider_as_source(table), None)?
+        let finish = self
+            .scan_state(&fold)?
             .project((0..schema.fields().len()).map(|i| col(format!("v{i}"))))?
             .build()?;
         let finish = renamed(finish, &schema)?;
@@ -282,16 +278,64 @@ pub(crate) fn unalias(expr: &Expr) -> &Expr {
     }
 }
 
-fn filter_of(expr: &Expr) -> Option<Box<Expr>> {
-    if let Expr::AggregateFunction(function) = expr { function.params.filter.clone() } else { None }
+/// A call of an aggregate whose states merge exactly, and its filter.
+type Call = (Mergeable, Option<Box<Expr>>);
+
+/// The calls of an aggregate, or why the states of one of them cannot be merged exactly.
+fn calls(exprs: &[Expr], input: &DFSchema) -> Result<Result<Vec<Call>, String>> {
+    let mut calls = Vec::new();
+    for expr in exprs {
+        let Expr::AggregateFunction(function) = unalias(expr) else {
+            return Ok(Err(format!("{expr} is no plain aggregate")));
+        };
+        match mergeable(function, input)? {
+            Ok(mergeable) => calls.push((mergeable, function.params.filter.clone())),
+            Err(reason) => return Ok(Err(reason)),
+        }
+    }
+    Ok(Ok(calls))
 }
 
-fn call(
-    function: Arc<datafusion::logical_expr::AggregateUDF>,
-    arguments: Vec<Expr>,
-    filter: Option<Box<Expr>>,
-) -> Expr {
+/// The calls as events → state.
+fn states(calls: &[Call]) -> Vec<Expr> {
+    let state = |(m, filter): &Call| call(m.state(), m.arguments.clone(), filter.clone());
+    calls.iter().map(state).enumerate().map(|(i, e)| e.alias(format!("s{i}"))).collect()
+}
+
+/// The calls as states → state.
+fn merged(calls: &[Call]) -> Vec<Expr> {
+    over_states(calls, Mergeable::merge_state)
+}
+
+/// The calls as states → value.
+fn finished(calls: &[Call]) -> Vec<Expr> {
+    over_states(calls, Mergeable::finish)
+}
+
+fn over_states(calls: &[Call], function: fn(&Mergeable) -> Arc<AggregateUDF>) -> Vec<Expr> {
+    let over = |(i, (m, _)): (usize, &Call)| {
+        call(function(m), vec![col(format!("s{i}"))], None).alias(format!("m{i}"))
+    };
+    calls.iter().enumerate().map(over).collect()
+}
+
+fn call(function: Arc<AggregateUDF>, arguments: Vec<Expr>, filter: Option<Box<Expr>>) -> Expr {
     Expr::AggregateFunction(AggregateFunction::new_udf(function, arguments, false, filter, vec![], None))
+}
+
+/// `k0, k1, …`
+fn state_keys(keys: usize) -> Vec<Expr> {
+    (0..keys).map(|i| col(format!("k{i}"))).collect()
+}
+
+/// The columns of `plan`, of which the first are keys, under the names of a state's.
+fn state_columns(plan: LogicalPlan, keys: usize) -> Result<LogicalPlan> {
+    let named = columns(plan.schema())
+        .into_iter()
+        .enumerate()
+        .map(|(i, column)| column.alias(if i < keys { format!("k{i}") } else { format!("s{}", i - keys) }));
+    let named: Vec<Expr> = named.collect();
+    Ok(LogicalPlanBuilder::from(plan).project(named)?.build()?)
 }
 
 /// The columns of a plan without qualifiers and metadata.

@@ -44,6 +44,7 @@ mod suggest;
 mod table;
 mod template;
 mod view;
+mod windowed;
 mod windows;
 pub mod wire;
 

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::scan::{Source, source_of, sources};
 use crate::split::split_aggregates;
 use crate::state::STATE_FORMAT;
+use crate::windowed;
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -51,7 +52,7 @@ impl View {
                 "view {name} reads no stream, so there is nothing to maintain: make it CREATE VIEW {name}"
             )));
         }
-        let prepared = prepare(session, analyzed.clone())?;
+        let prepared = prepare(session, windowed::rewrite(analyzed.clone())?)?;
         let fingerprint = fingerprint(name, &analyzed, &prepared, table_digest)?;
         let state = |cut| Source::State { view: name.to_string(), fingerprint, cut };
         let plan = cut(prepared, state)?;
@@ -60,7 +61,7 @@ impl View {
             sql: sql.to_string(),
             fingerprint,
             cuts: plan.cuts,
-            finish: plan.finish,
+            finish: windowed::session::write_out(plan.finish)?,
             notes: plan.notes,
         })
     }

@@ -155,6 +155,12 @@ fn combinator(role: Role, suffix: &str, call: &Arc<Call>) -> Arc<AggregateUDF> {
     }))
 }
 
+/// The call that a function folds into a state, if it is an `f_state`.
+pub(crate) fn of_state(function: &AggregateUDF) -> Option<&Arc<Call>> {
+    let combinator = (function.inner().as_ref() as &dyn std::any::Any).downcast_ref::<Combinator>()?;
+    (combinator.role == Role::State).then_some(&combinator.call)
+}
+
 /// Whether a function is one of the combinators, whose states may come in any order.
 pub(crate) fn is_combinator(function: &AggregateUDF) -> bool {
     (function.inner().as_ref() as &dyn std::any::Any).is::<Combinator>()

@@ -22,8 +22,27 @@ pub(crate) fn functions() -> Vec<AggregateUDF> {
 
 /// A function whose states merge to the same bits in any order, with the arguments it is to be called with.
 pub(crate) struct Mergeable {
-    pub(crate) call: Arc<Call>,
+    call: Arc<Call>,
     pub(crate) arguments: Vec<Expr>,
+    /// Whether what is asked for is the state itself.
+    as_state: bool,
+}
+
+impl Mergeable {
+    /// events → state
+    pub(crate) fn state(&self) -> Arc<AggregateUDF> {
+        combinator::state(&self.call)
+    }
+
+    /// states → state
+    pub(crate) fn merge_state(&self) -> Arc<AggregateUDF> {
+        combinator::merge_state(&self.call)
+    }
+
+    /// states → value
+    pub(crate) fn finish(&self) -> Arc<AggregateUDF> {
+        if self.as_state { combinator::merge_state(&self.call) } else { combinator::merge(&self.call) }
+    }
 }
 
 /// The call as one whose states can be kept and merged exactly, or why it is not one.
@@ -35,6 +54,10 @@ pub(crate) fn mergeable(
     input: &DFSchema,
 ) -> Result<Result<Mergeable, String>> {
     let params = &aggregate.params;
+    if let Some(call) = combinator::of_state(&aggregate.func) {
+        let arguments = params.args.clone();
+        return Ok(Ok(Mergeable { call: Arc::clone(call), arguments, as_state: true }));
+    }
     let name = aggregate.func.name();
     if params.distinct {
         return Ok(Err(format!("{name} takes DISTINCT over what is no single column expression")));
@@ -65,7 +88,7 @@ pub(crate) fn mergeable(
         .collect();
     let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
     let call = Call::try_new(function, fields, literals, ignore_nulls, nullable)?;
-    Ok(Ok(Mergeable { call, arguments }))
+    Ok(Ok(Mergeable { call, arguments, as_state: false }))
 }
 
 /// The function over (value, count, …) that gives what the call gives, if how often each value came is all that it

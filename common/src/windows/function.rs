@@ -105,7 +105,8 @@ fn call(kind: Kind, grid: Grid, time: &TimeType, columns: &[ArrayRef]) -> Result
     };
     if !kind.gives_list() {
         let mut windows = Windows::with_capacity(values.len());
-        values.iter().for_each(|&t| windows.push(grid.latest(t)));
+        let window = |t| if kind == Kind::EventSession { grid.from(t) } else { grid.latest(t) };
+        values.iter().for_each(|&t| windows.push(window(t)));
         return Ok(Arc::new(windows.finish(time, nulls)?));
     }
     let (mut windows, mut lengths) = (Windows::with_capacity(values.len()), Vec::new());
@@ -116,8 +117,8 @@ fn call(kind: Kind, grid: Grid, time: &TimeType, columns: &[ArrayRef]) -> Result
                 (Kind::CumulateWindows, _) => grid.cumulations(t).for_each(|window| windows.push(window)),
                 (_, None) => grid.hops(t).for_each(|window| windows.push(window)),
                 (_, Some(bounds)) => {
-                    let within = grid.hops(t).filter(|window| bounds.contain(row, window.0));
-                    within.for_each(|window| windows.push(window));
+                    let (from, until) = bounds.of(row);
+                    grid.hops_within(t, from, until).for_each(|window| windows.push(window));
                 }
             }
         }
@@ -137,11 +138,10 @@ impl Bounds {
         Ok(Self { from: ticks(from)?, until: ticks(until)? })
     }
 
-    fn contain(&self, row: usize, start: i64) -> bool {
+    fn of(&self, row: usize) -> (Option<i64>, Option<i64>) {
         let bound = |(values, nulls): &(ScalarBuffer<i64>, Option<NullBuffer>)| {
             nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)).then(|| values[row])
         };
-        bound(&self.from).is_none_or(|from| from <= start)
-            && bound(&self.until).is_none_or(|until| start < until)
+        (bound(&self.from), bound(&self.until))
     }
 }

@@ -68,11 +68,32 @@ impl Grid {
         (t.saturating_sub(since), t.saturating_add(self.size - since))
     }
 
+    /// The window that begins at `t`, whatever the grid.
+    pub(super) fn from(self, t: i64) -> Window {
+        (t, t.saturating_add(self.size))
+    }
+
     /// All windows that `t` is in, in the order of their starts.
     pub(super) fn hops(self, t: i64) -> impl Iterator<Item = Window> {
+        self.hops_within(t, None, None)
+    }
+
+    /// The windows that `t` is in with `from <= start < until`, in the order of their starts.
+    pub(super) fn hops_within(
+        self,
+        t: i64,
+        from: Option<i64>,
+        until: Option<i64>,
+    ) -> impl Iterator<Item = Window> {
         let since = self.since(t, self.step);
         let count = if since < self.size { (self.size - 1 - since) / self.step + 1 } else { 0 };
-        (0..count).rev().map(move |k| {
+        // The k-th window back began at t - since - k * step: few of many are looked at.
+        let back = |to: i64| i128::from(t) - i128::from(since) - i128::from(to);
+        let step = i128::from(self.step);
+        let most = from.map_or(i128::from(count), |from| back(from).div_euclid(step) + 1);
+        let least = until.map_or(0, |until| back(until).div_euclid(step) + 1);
+        let bounded = |k: i128| i64::try_from(k.clamp(0, i128::from(count))).unwrap_or(count);
+        (bounded(least)..bounded(most)).rev().map(move |k| {
             let back = since + k * self.step;
             (t.saturating_sub(back), t.saturating_add(self.size - back))
         })
@@ -103,6 +124,19 @@ mod tests {
 
     fn hops(step: i64, size: i64, offset: i64, t: i64) -> Vec<Window> {
         Grid::hop(step, size, offset).unwrap().hops(t).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn bounds_choose_among_the_windows(
+            step in 1i64..20, size in 1i64..100, t in -200i64..200,
+            from in proptest::option::of(-250i64..250), until in proptest::option::of(-250i64..250),
+        ) {
+            let grid = Grid::hop(step, size, 3).unwrap();
+            let chosen: Vec<Window> = grid.hops_within(t, from, until).collect();
+            let fits = |w: &Window| from.is_none_or(|f| f <= w.0) && until.is_none_or(|u| w.0 < u);
+            prop_assert_eq!(chosen, grid.hops(t).filter(fits).collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -19,10 +19,11 @@ pub(super) enum Kind {
     HopPane,
     PaneWindows,
     PaneWindowsWithin,
+    EventSession,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 9] = [
+    pub(super) const ALL: [Kind; 10] = [
         Kind::Tumble,
         Kind::Hop,
         Kind::Session,
@@ -32,6 +33,7 @@ impl Kind {
         Kind::HopPane,
         Kind::PaneWindows,
         Kind::PaneWindowsWithin,
+        Kind::EventSession,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -50,6 +52,7 @@ impl Kind {
             Kind::HopPane => "hop_pane(ts, slide, size [, offset])",
             Kind::PaneWindows => "pane_windows(pane, slide, size [, offset])",
             Kind::PaneWindowsWithin => "pane_windows_within(pane, slide, size, offset, from, until)",
+            Kind::EventSession => "event_session(ts, gap)",
         }
     }
 
@@ -72,7 +75,7 @@ impl Kind {
     fn intervals(self) -> (usize, usize) {
         match self {
             Kind::Tumble => (1, 2),
-            Kind::Session => (1, 1),
+            Kind::Session | Kind::EventSession => (1, 1),
             Kind::PaneWindowsWithin => (3, 3),
             _ => (2, 3),
         }
@@ -156,7 +159,8 @@ impl Kind {
         let lengths = lengths.collect::<Result<Vec<i64>>>()?;
         Ok(match (self, lengths.as_slice()) {
             (Kind::Session, [gap]) if *gap > 0 => None,
-            (Kind::Session, _) => return plan_err!("the gap must be more than nothing"),
+            (Kind::EventSession, [gap]) if *gap > 0 => Some(Grid::tumble(*gap, 0)?),
+            (Kind::Session | Kind::EventSession, _) => return plan_err!("the gap must be more than nothing"),
             (Kind::Tumble, [size]) => Some(Grid::tumble(*size, 0)?),
             (Kind::Tumble, [size, offset]) => Some(Grid::tumble(*size, *offset)?),
             (_, [step, size, offset @ ..]) => {

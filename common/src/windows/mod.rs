@@ -23,7 +23,6 @@ mod grid;
 mod interval;
 mod kind;
 
-#[allow(unused_imports, reason = "for the rewriting of plans with windows")]
 pub(crate) use interval::nanos;
 
 use datafusion::logical_expr::{Expr, ScalarUDF};
@@ -41,7 +40,7 @@ pub(crate) fn functions() -> impl Iterator<Item = Arc<ScalarUDF>> {
 }
 
 /// A window function that a plan is rewritten for, because it is no function of one event.
-#[allow(dead_code, reason = "for the rewriting of plans with windows")]
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Marker {
     /// `hop(ts, slide, size [, offset])`
@@ -53,7 +52,7 @@ pub(crate) enum Marker {
 }
 
 /// Which marker the expression is a call of, if it is one.
-#[allow(dead_code, reason = "for the rewriting of plans with windows")]
+
 pub(crate) fn is_marker(expr: &Expr) -> Option<Marker> {
     let Expr::ScalarFunction(call) = expr else { return None };
     match call.func.inner().downcast_ref::<WindowFunction>()?.kind {
@@ -67,7 +66,7 @@ pub(crate) fn is_marker(expr: &Expr) -> Option<Marker> {
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident = $kind:ident;)*) => {$(
         $(#[$doc])*
-        #[allow(dead_code, reason = "for the rewriting of plans with windows")]
+
         pub(crate) fn $name(arguments: Vec<Expr>) -> Expr {
             call(Kind::$kind, arguments)
         }
@@ -88,6 +87,8 @@ calls! {
     /// `pane_windows_within(pane, slide, size, offset, from, until)`: of those, the windows with
     /// `from <= start < until`; null is no bound.
     pane_windows_within = PaneWindowsWithin;
+    /// `event_session(ts, gap)`: the session of one event alone, `[ts, ts + gap)`.
+    event_session = EventSession;
 }
 
 fn call(kind: Kind, arguments: Vec<Expr>) -> Expr {
