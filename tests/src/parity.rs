@@ -244,6 +244,8 @@ pub const CHECKED: &[&str] = &[
     "joined",
     "over_view",
     "floats",
+    "hops",
+    "sessions",
 ];
 
 /// Queries whose answers SQL leaves open, because they depend on the order of rows. Here they do not depend on the cut.

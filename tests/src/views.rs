@@ -197,8 +197,110 @@ pub const VIEWS: &[(&str, &str, bool)] = &[
         "SELECT k, stddev(x) AS sd, median(n) AS md, array_agg(n ORDER BY ts, x, n, ok) AS ns FROM clicks GROUP BY k",
         true,
     ),
+    (
+        "hops",
+        "SELECT k, hop(ts, INTERVAL '4 seconds', INTERVAL '10 seconds') AS w, count(*) AS c, sum(n) AS s, max(x) AS hi \
+      FROM clicks GROUP BY 1, 2",
+        false,
+    ),
+    (
+        "hops_by_start",
+        "SELECT k, w['start'] AS s, w['end'] AS e, count(*) AS c \
+      FROM (SELECT *, hop(ts, INTERVAL '2 seconds', INTERVAL '10 seconds') AS w FROM clicks) h \
+      WHERE n > 0 GROUP BY k, w['start'], w['end'] HAVING count(*) > 1",
+        false,
+    ),
+    (
+        "hops_distinct",
+        "SELECT hop(ts, INTERVAL '5 seconds', INTERVAL '10 seconds') AS w, count(DISTINCT k) AS d, count(*) AS c \
+      FROM clicks GROUP BY 1",
+        false,
+    ),
+    (
+        "cumulated",
+        "SELECT cumulate(ts, INTERVAL '5 seconds', INTERVAL '20 seconds') AS w, count(*) AS c FROM clicks GROUP BY 1",
+        false,
+    ),
+    (
+        "tumbling",
+        "SELECT tumble(ts, INTERVAL '10 seconds') AS w, k, count(*) AS c FROM clicks GROUP BY 1, 2",
+        false,
+    ),
+    (
+        "sessions",
+        "SELECT k, session(ts, INTERVAL '3 seconds') AS w, count(*) AS c, sum(n) AS s FROM clicks GROUP BY 1, 2",
+        false,
+    ),
+    (
+        "all_sessions",
+        "SELECT w['start'] AS s, w['end'] AS e, c FROM (SELECT session(ts, INTERVAL '1 second') AS w, count(*) AS c \
+      FROM clicks WHERE ok GROUP BY 1) q WHERE c > 1",
+        false,
+    ),
+    (
+        "session_values",
+        "SELECT session(ts, INTERVAL '2 seconds') AS w, array_agg(n ORDER BY ts, n, x, k, ok) AS ns FROM clicks \
+      GROUP BY 1",
+        true,
+    ),
     ("over_view", "SELECT c, count(*) AS keys FROM counts GROUP BY c", false),
     ("over_kept", "SELECT k, count(*) AS c FROM kept GROUP BY k", false),
+];
+
+/// The same rows for [`VIEWS`] that say something which a plain session does not know.
+pub const PLAIN: &[(&str, &str)] = &[
+    (
+        "hops",
+        "SELECT k, named_struct('start', s, 'end', s + INTERVAL '10 seconds') AS w, count(*) AS c, sum(n) AS s, \
+      max(x) AS hi FROM (SELECT *, unnest(range(date_bin(INTERVAL '4 seconds', ts) - INTERVAL '8 seconds', \
+      ts + INTERVAL '1 nanosecond', INTERVAL '4 seconds')) AS s FROM clicks) u \
+      WHERE s + INTERVAL '10 seconds' > ts GROUP BY k, u.s",
+    ),
+    (
+        "hops_by_start",
+        "SELECT k, s, s + INTERVAL '10 seconds' AS e, count(*) AS c FROM (SELECT *, \
+      unnest(range(date_bin(INTERVAL '2 seconds', ts) - INTERVAL '8 seconds', ts + INTERVAL '1 nanosecond', \
+      INTERVAL '2 seconds')) AS s FROM clicks WHERE n > 0) u GROUP BY k, s HAVING count(*) > 1",
+    ),
+    (
+        "hops_distinct",
+        "SELECT named_struct('start', s, 'end', s + INTERVAL '10 seconds') AS w, count(DISTINCT k) AS d, \
+      count(*) AS c FROM (SELECT *, unnest(range(date_bin(INTERVAL '5 seconds', ts) - INTERVAL '5 seconds', \
+      ts + INTERVAL '1 nanosecond', INTERVAL '5 seconds')) AS s FROM clicks) u GROUP BY s",
+    ),
+    (
+        "cumulated",
+        "SELECT named_struct('start', date_bin(INTERVAL '20 seconds', ts), 'end', e) AS w, count(*) AS c FROM \
+      (SELECT ts, unnest(range(date_bin(INTERVAL '5 seconds', ts) + INTERVAL '5 seconds', \
+      date_bin(INTERVAL '20 seconds', ts) + INTERVAL '21 seconds', INTERVAL '5 seconds')) AS e FROM clicks) u \
+      GROUP BY date_bin(INTERVAL '20 seconds', ts), e",
+    ),
+    (
+        "tumbling",
+        "SELECT named_struct('start', s, 'end', s + INTERVAL '10 seconds') AS w, k, count(*) AS c \
+      FROM (SELECT k, date_bin(INTERVAL '10 seconds', ts) AS s FROM clicks) u GROUP BY s, k",
+    ),
+    (
+        "sessions",
+        "SELECT k, named_struct('start', min(ts), 'end', max(ts) + INTERVAL '3 seconds') AS w, count(*) AS c, \
+      sum(n) AS s FROM (SELECT k, ts, n, sum(b) OVER (PARTITION BY k ORDER BY ts) AS id FROM (SELECT k, ts, n, \
+      CASE WHEN ts - lag(ts) OVER (PARTITION BY k ORDER BY ts) <= INTERVAL '3 seconds' THEN 0 ELSE 1 END AS b \
+      FROM clicks) a) b GROUP BY k, id",
+    ),
+    (
+        "all_sessions",
+        "SELECT min(ts) AS s, max(ts) + INTERVAL '1 second' AS e, count(*) AS c FROM (SELECT ts, \
+      sum(b) OVER (ORDER BY ts) AS id FROM (SELECT ts, \
+      CASE WHEN ts - lag(ts) OVER (ORDER BY ts) <= INTERVAL '1 second' THEN 0 ELSE 1 END AS b \
+      FROM clicks WHERE ok) a) b GROUP BY id HAVING count(*) > 1",
+    ),
+    (
+        "session_values",
+        "SELECT named_struct('start', min(ts), 'end', max(ts) + INTERVAL '2 seconds') AS w, \
+      array_agg(n ORDER BY ts, n, x, k, ok) AS ns FROM (SELECT *, sum(b) OVER (ORDER BY ts) AS id FROM (SELECT *, \
+      CASE WHEN ts - lag(ts) OVER (ORDER BY ts) <= INTERVAL '2 seconds' THEN 0 ELSE 1 END AS b \
+      FROM clicks) a) b GROUP BY id",
+    ),
 ];
 
 /// A view whose query fails on some events: not among those that every law is tried on.
