@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use twofold_nexmark::{Config, Generator, STREAMS};
 
+/// So many that their times fit, even at one event a second.
+const MOST_EVENTS: u64 = 1_000_000_000_000;
+
 /// Writes the events of the Nexmark benchmark to person.ndjson, auction.ndjson and bid.ndjson
 #[derive(Debug, Parser)]
 #[command(name = "nexmark")]
 struct Args {
     /// How many events, of all streams together: of 50, one is a person, three are auctions, and 46 are bids
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(..=1_000_000_000_000))]
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(..=MOST_EVENTS))]
     events: u64,
     /// The directory for the files; it is made if it is not there
     #[arg(long)]
