@@ -4,6 +4,7 @@ use crate::aggregate;
 use crate::windows;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
+use datafusion::functions::datetime;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 /// A session of the engine, configured so that plans mean the same everywhere.
@@ -27,7 +28,14 @@ pub fn session() -> SessionContext {
     for function in windows::functions() {
         session.register_udf(function.as_ref().clone());
     }
+    register_proctime(&session);
     session
+}
+
+/// Flink's name for the time of the clock: known, so that a view that calls it is told what to use instead.
+fn register_proctime(session: &SessionContext) {
+    let now = datetime::now(session.copied_config().options());
+    session.register_udf(now.as_ref().clone().with_aliases(["proctime"]));
 }
 
 /// The settings and functions that a plan is made and run with, as they stand now.

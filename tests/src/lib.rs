@@ -7,6 +7,7 @@ mod changes;
 mod definitions;
 mod events;
 mod laws;
+mod nexmark;
 mod oracle;
 mod parity;
 mod process;

@@ -14,7 +14,7 @@ use twofold_batch::{Archiver, Batch, Options, Outcome};
 use twofold_common::stream::{at_or_above, below};
 use twofold_common::{
     Answer, Append, Archive, BatchViews, Catalog, Coverage, Digest, IngestReceipt, Log, NewSegment, Offset,
-    Partition, Project, SealedSegments, SnapshotRequest, SpeedLayer, SpeedStatus, Store,
+    Partition, PartitionRange, Project, SealedSegments, SnapshotRequest, SpeedLayer, SpeedStatus, Store,
 };
 use twofold_serving::Serving;
 use twofold_speed::{Engine, EngineConfig, MemoryLog, with_rejected};
@@ -53,21 +53,32 @@ pub struct Platform {
     pub catalog: Arc<Catalog>,
     pub log: Arc<MemoryLog>,
     store: Store,
-    segment_rows: u64,
+    sizes: Sizes,
     live: Option<(Arc<Engine>, Serving)>,
     /// Every event that was ever appended, by stream and partition, in offset order.
     pub all: BTreeMap<(String, Partition), Vec<RecordBatch>>,
 }
 
+/// How much an epoch takes at most, and when a segment is full.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    pub epoch_rows: usize,
+    pub segment_rows: u64,
+}
+
 impl Platform {
     pub async fn new(views: &[&str], segment_rows: u64) -> Self {
-        let (dir, project, catalog) = catalog(views).await;
+        Self::of(catalog(views).await, Sizes { epoch_rows: 5, segment_rows }).await
+    }
+
+    /// The platform of any project, in the directory that holds its states.
+    pub async fn of((dir, project, catalog): (TempDir, Project, Arc<Catalog>), sizes: Sizes) -> Self {
         // Offsets with gaps, inside and between appends.
         let log =
             MemoryLog::with_gaps(&with_rejected(project.streams.values()), |n| u64::from(n % 7 == 3) * 2);
         let (log, store) = (Arc::new(log), Store::memory());
-        let live = Some(open(&dir, &catalog, &log, &store, segment_rows).await);
-        Self { dir, project, catalog, log, store, segment_rows, live, all: BTreeMap::new() }
+        let live = Some(open(&dir, &catalog, &log, &store, sizes).await);
+        Self { dir, project, catalog, log, store, sizes, live, all: BTreeMap::new() }
     }
 
     /// The same log, archive and states under a project with other views.
@@ -75,7 +86,7 @@ impl Platform {
         self.live = None;
         let (_dir, project, catalog) = catalog(views).await;
         (self.project, self.catalog) = (project, catalog);
-        self.live = Some(open(&self.dir, &self.catalog, &self.log, &self.store, self.segment_rows).await);
+        self.live = Some(open(&self.dir, &self.catalog, &self.log, &self.store, self.sizes).await);
     }
 
     pub fn engine(&self) -> &Arc<Engine> {
@@ -108,6 +119,16 @@ impl Platform {
             }
             let append = Append { stream: stream.into(), partition, rows: own_rows(&def, &mine) };
             let range = self.log.append(vec![append], 7).await.unwrap()[0];
+            let chunk = self.log.read(stream, partition, range.start, usize::MAX).await.unwrap();
+            self.all.entry((stream.into(), partition)).or_default().extend(chunk.batches);
+        }
+    }
+
+    /// Takes a body of NDJSON in as producers' events are taken in: decoded, and spread over the partitions.
+    pub async fn ingest_ndjson(&mut self, stream: &str, body: String) {
+        let receipt = self.engine().ingest(stream, "application/x-ndjson", body.into()).await.unwrap();
+        assert_eq!(receipt.rejected, 0, "{:?}", receipt.reasons);
+        for PartitionRange { partition, range } in receipt.offsets {
             let chunk = self.log.read(stream, partition, range.start, usize::MAX).await.unwrap();
             self.all.entry((stream.into(), partition)).or_default().extend(chunk.batches);
         }
@@ -147,7 +168,7 @@ impl Platform {
         if lose_states {
             std::fs::remove_file(self.dir.path().join("state.redb")).unwrap();
         }
-        let opened = open(&self.dir, &self.catalog, &self.log, &self.store, self.segment_rows).await;
+        let opened = open(&self.dir, &self.catalog, &self.log, &self.store, self.sizes).await;
         self.live = Some(opened);
     }
 
@@ -210,13 +231,13 @@ async fn open(
     catalog: &Arc<Catalog>,
     log: &Arc<MemoryLog>,
     store: &Store,
-    segment_rows: u64,
+    sizes: Sizes,
 ) -> (Arc<Engine>, Serving) {
     let config = EngineConfig {
         state_path: dir.path().join("state.redb"),
-        epoch_rows: 5,
+        epoch_rows: sizes.epoch_rows,
         epoch_interval: Duration::ZERO,
-        segment_rows,
+        segment_rows: sizes.segment_rows,
         segment_age: Duration::MAX,
         retire_grace: Duration::ZERO,
     };
@@ -258,7 +279,7 @@ const OPEN: &[&str] = &[
     "SELECT sum(x) AS s, array_agg(n) AS n FROM clicks",
 ];
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
