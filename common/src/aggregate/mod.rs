@@ -5,12 +5,16 @@ mod bucket;
 pub(crate) mod combinator;
 #[cfg(test)]
 mod conformance;
+mod counts;
 mod float_extreme;
 mod function;
 mod groups;
 mod integer_avg;
 mod one_group;
+mod quantile;
+mod records;
 mod sketch;
+pub(crate) mod tally;
 mod varint;
 mod weight;
 
@@ -30,6 +34,9 @@ pub(crate) fn functions() -> Vec<AggregateUDF> {
         approx_percentile::approx_percentile_cont(false),
         approx_percentile::approx_percentile_cont_with_weight(false),
         approx_percentile::approx_median(),
+        tally::count_by(),
+        tally::top_k(),
+        tally::mode(),
     ];
     functions.iter().map(|function| function.as_ref().clone()).collect()
 }
