@@ -9,6 +9,7 @@ mod counts;
 mod float_extreme;
 mod function;
 mod groups;
+mod histogram;
 mod integer_avg;
 mod one_group;
 mod quantile;
@@ -37,6 +38,7 @@ pub(crate) fn functions() -> Vec<AggregateUDF> {
         tally::count_by(),
         tally::top_k(),
         tally::mode(),
+        histogram::histogram(),
     ];
     functions.iter().map(|function| function.as_ref().clone()).collect()
 }
