@@ -6,12 +6,14 @@ pub(crate) mod combinator;
 #[cfg(test)]
 mod conformance;
 mod counts;
+mod extreme_by;
 mod float_extreme;
 mod function;
 mod groups;
 mod histogram;
 mod integer_avg;
 mod one_group;
+pub(crate) mod pick;
 mod quantile;
 mod records;
 mod sketch;
@@ -39,6 +41,8 @@ pub(crate) fn functions() -> Vec<AggregateUDF> {
         tally::top_k(),
         tally::mode(),
         histogram::histogram(),
+        extreme_by::arg_min(),
+        extreme_by::arg_max(),
     ];
     functions.iter().map(|function| function.as_ref().clone()).collect()
 }
