@@ -16,6 +16,7 @@ mod one_group;
 pub(crate) mod pick;
 mod quantile;
 mod records;
+pub(crate) mod sequence;
 mod sketch;
 pub(crate) mod tally;
 mod varint;
@@ -43,6 +44,8 @@ pub(crate) fn functions() -> Vec<AggregateUDF> {
         histogram::histogram(),
         extreme_by::arg_min(),
         extreme_by::arg_max(),
+        sequence::sequence(sequence::Kind::Count, 0),
+        sequence::sequence(sequence::Kind::Match, 0),
     ];
     functions.iter().map(|function| function.as_ref().clone()).collect()
 }
