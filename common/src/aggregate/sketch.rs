@@ -11,7 +11,7 @@
 //!
 //! where `a` is the relative error. Between two ranks it interpolates like `percentile_cont`; the error is then as
 //! above if both numbers have the same sign. The least and the greatest number are exact. There is no bound on the
-//! number of buckets but that of all doubles: about 70,000 for 1 %, of which numbers that span a factor of 10 take
+//! number of buckets but that of all doubles: about 73,000 of each sign for 1 %, of which a factor of 10 takes
 //! 116.
 //!
 //! # Bytes
