@@ -1,9 +1,26 @@
 //! Aggregates as fold, merge and finish: the [`combinator`]s, and which functions they may be put around.
 
+pub(crate) mod approx_percentile;
+mod bucket;
 pub(crate) mod combinator;
+#[cfg(test)]
+mod conformance;
+mod counts;
+mod extreme_by;
 mod float_extreme;
+mod function;
+mod groups;
+mod histogram;
 mod integer_avg;
 mod one_group;
+pub(crate) mod pick;
+mod quantile;
+mod records;
+pub(crate) mod sequence;
+mod sketch;
+pub(crate) mod tally;
+mod varint;
+mod weight;
 
 use arrow::datatypes::{DataType, FieldRef};
 use combinator::Call;
@@ -17,7 +34,20 @@ use std::sync::Arc;
 
 /// Our own aggregate functions. One that bears the name of one of the engine's takes its place.
 pub(crate) fn functions() -> Vec<AggregateUDF> {
-    Vec::new()
+    let functions = [
+        approx_percentile::approx_percentile_cont(false),
+        approx_percentile::approx_percentile_cont_with_weight(false),
+        approx_percentile::approx_median(),
+        tally::count_by(),
+        tally::top_k(),
+        tally::mode(),
+        histogram::histogram(),
+        extreme_by::arg_min(),
+        extreme_by::arg_max(),
+        sequence::sequence(sequence::Kind::Count, 0),
+        sequence::sequence(sequence::Kind::Match, 0),
+    ];
+    functions.iter().map(|function| function.as_ref().clone()).collect()
 }
 
 /// A function whose states merge to the same bits in any order, with the arguments it is to be called with.
