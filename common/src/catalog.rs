@@ -206,7 +206,7 @@ impl Catalog {
             return Ok(plan);
         }
         let analyzed = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
-        windowed::session::write_out(windowed::rewrite(analyzed)?)
+        windowed::session::write_out(windowed::rewrite("of this query", analyzed)?)
     }
 
     /// Refuses names of relations that are not there, with those that are.

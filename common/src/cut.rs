@@ -86,9 +86,9 @@ pub(crate) struct CutPlan {
     pub(crate) notes: Vec<String>,
 }
 
-/// Cuts `plan`. `state` names the source of the state of the n-th cut.
-pub(crate) fn cut(plan: LogicalPlan, state: impl Fn(usize) -> Source) -> Result<CutPlan> {
-    let mut cutter = Cutter { state, cuts: Vec::new(), notes: Vec::new() };
+/// Cuts the plan of a view. `state` names the source of the state of the n-th cut.
+pub(crate) fn cut(view: &str, plan: LogicalPlan, state: impl Fn(usize) -> Source) -> Result<CutPlan> {
+    let mut cutter = Cutter { view, state, cuts: Vec::new(), notes: Vec::new() };
     let finish = cutter.cut(plan)?;
     Ok(CutPlan { cuts: cutter.cuts, finish, notes: cutter.notes })
 }
@@ -151,13 +151,14 @@ pub(crate) fn shape(plan: &LogicalPlan) -> Result<Shape> {
     })
 }
 
-struct Cutter<F> {
+struct Cutter<'a, F> {
+    view: &'a str,
     state: F,
     cuts: Vec<Cut>,
     notes: Vec<String>,
 }
 
-impl<F: Fn(usize) -> Source> Cutter<F> {
+impl<F: Fn(usize) -> Source> Cutter<'_, F> {
     fn cut(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
         if sources(&plan)?.is_empty() {
             return Ok(plan);
@@ -202,7 +203,7 @@ impl<F: Fn(usize) -> Source> Cutter<F> {
         let merge = self.scan_state(&fold)?.aggregate(key_columns.clone(), merged(&calls))?.build()?;
         let merge = state_columns(merge, keys)?;
         let finish = self.scan_state(&fold)?.aggregate(key_columns, finished(&calls))?.build()?;
-        let finish = renamed(finish, &aggregate.schema)?;
+        let finish = renamed(narrowed(finish, &calls, self.view, &aggregate.schema)?, &aggregate.schema)?;
         self.push(Kind::Aggregate { merge: Box::new(merge) }, fold, keys)?;
         Ok(Ok(finish))
     }
@@ -223,7 +224,8 @@ impl<F: Fn(usize) -> Source> Cutter<F> {
         let merge = sessions(self.scan_state(&fold)?.build()?, &key_columns, interval(), &merged(&calls))?;
         let merge = state_columns(merge, keys + 2)?;
         let finish = sessions(self.scan_state(&fold)?.build()?, &key_columns, interval(), &finished(&calls))?;
-        let finish = renamed(as_windows(finish, keys, calls.len())?, &node.schema)?;
+        let finish = narrowed(as_windows(finish, keys, calls.len())?, &calls, self.view, &node.schema)?;
+        let finish = renamed(finish, &node.schema)?;
         self.push(Kind::Aggregate { merge: Box::new(merge) }, fold, keys + 2)?;
         Ok(Ok(finish))
     }
@@ -279,10 +281,10 @@ pub(crate) fn unalias(expr: &Expr) -> &Expr {
 }
 
 /// A call of an aggregate whose states merge exactly, and its filter.
-type Call = (Mergeable, Option<Box<Expr>>);
+pub(crate) type Call = (Mergeable, Option<Box<Expr>>);
 
 /// The calls of an aggregate, or why the states of one of them cannot be merged exactly.
-fn calls(exprs: &[Expr], input: &DFSchema) -> Result<Result<Vec<Call>, String>> {
+pub(crate) fn calls(exprs: &[Expr], input: &DFSchema) -> Result<Result<Vec<Call>, String>> {
     let mut calls = Vec::new();
     for expr in exprs {
         let Expr::AggregateFunction(function) = unalias(expr) else {
@@ -317,6 +319,28 @@ fn over_states(calls: &[Call], function: fn(&Mergeable) -> Arc<AggregateUDF>) ->
         call(function(m), vec![col(format!("s{i}"))], None).alias(format!("m{i}"))
     };
     calls.iter().enumerate().map(over).collect()
+}
+
+/// `plan`, whose last columns are what the calls finished to, with sums in their own type. The first columns are the
+/// key; `names` has what a message calls them.
+pub(crate) fn narrowed(
+    plan: LogicalPlan,
+    calls: &[Call],
+    view: &str,
+    names: &DFSchema,
+) -> Result<LogicalPlan> {
+    if !calls.iter().any(|(call, _)| call.has_total()) {
+        return Ok(plan);
+    }
+    let all = columns(plan.schema());
+    let (keys, values) = all.split_at(all.len() - calls.len());
+    let names: Vec<String> = names.fields().iter().take(keys.len()).map(|f| f.name().clone()).collect();
+    let values = values.iter().zip(calls).map(|(value, (call, _))| {
+        let name = value.schema_name().to_string();
+        call.narrowed(value.clone(), view, &names, keys).alias(name)
+    });
+    let columns: Vec<Expr> = keys.iter().cloned().chain(values).collect();
+    Ok(LogicalPlanBuilder::from(plan).project(columns)?.build()?)
 }
 
 fn call(function: Arc<AggregateUDF>, arguments: Vec<Expr>, filter: Option<Box<Expr>>) -> Expr {

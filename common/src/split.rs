@@ -28,7 +28,7 @@
 //! Calls that depend on the order of events get one that leaves no ties: the order that they ask for, then
 //! (partition, offset), then the values.
 
-use crate::aggregate::{counted, in_order, mergeable, pick};
+use crate::aggregate::{Ordered, counted, in_order, mergeable, ordered};
 use crate::cut::{Shape, shape, unalias};
 use crate::error::Result;
 use crate::place::carry_place;
@@ -86,15 +86,15 @@ impl<'a> Split<'a> {
         let mut calls = Vec::new();
         for expr in &aggregate.aggr_expr {
             let Expr::AggregateFunction(call) = unalias(expr) else { return Ok(None) };
-            calls.push((call, mergeable(call, schema)?.is_ok()));
+            let small = mergeable(call, schema)?.is_ok() && ordered(call, 0).is_none();
+            calls.push((call, small));
         }
         if calls.iter().all(|(_, small)| *small) {
             return Ok(None);
         }
         let input = aggregate.input.as_ref().clone();
-        let ordered = |(call, small): &(&AggregateFunction, bool)| !small && depends_on_place(call);
-        let (input, place) =
-            if calls.iter().any(ordered) { carry_place(input)? } else { (input, Vec::new()) };
+        let needs_place = calls.iter().any(|(call, small)| !small && depends_on_place(call));
+        let (input, place) = if needs_place { carry_place(input)? } else { (input, Vec::new()) };
 
         let grouping_sets = aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_)));
         let groups = aggregate.group_expr.iter().enumerate();
@@ -106,11 +106,20 @@ impl<'a> Split<'a> {
         for (call, small) in calls {
             let need = if small {
                 split.partial_call(call.clone())
-            } else if let Some(function) = pick(call)? {
-                picks.add(split.needs.len(), call, function);
-                Need::Partial(lit(false))
             } else {
-                need(call, &place)
+                match ordered(call, place.len()) {
+                    Some(Ordered::Pick(function)) => {
+                        picks.add(split.needs.len(), call, function);
+                        Need::Partial(lit(false))
+                    }
+                    Some(Ordered::Sequence(function)) => {
+                        let mut call = call.clone();
+                        call.func = function;
+                        call.params.args.extend(place.iter().cloned());
+                        split.partial_call(call)
+                    }
+                    None => need(call, &place),
+                }
             };
             split.needs.push(need);
         }

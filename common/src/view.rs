@@ -1,6 +1,7 @@
 //! A view: its query as fold, merge and finish, and its fingerprint.
 
 use crate::Digest;
+use crate::aggregate;
 use crate::cut::{Cut, cut};
 use crate::engine;
 use crate::error::{Error, Result};
@@ -17,9 +18,6 @@ use datafusion::optimizer::optimizer::Optimizer;
 use datafusion::prelude::SessionContext;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// The version of what functions mean. Raised when a function of ours, or the engine, gives other states or values.
-const FUNCTIONS_VERSION: u32 = 1;
 
 /// A maintained query.
 #[derive(Debug, Clone)]
@@ -52,10 +50,10 @@ impl View {
                 "view {name} reads no stream, so there is nothing to maintain: make it CREATE VIEW {name}"
             )));
         }
-        let prepared = prepare(session, windowed::rewrite(analyzed.clone())?)?;
+        let prepared = prepare(session, windowed::rewrite(name, analyzed.clone())?)?;
         let fingerprint = fingerprint(name, &analyzed, &prepared, table_digest)?;
         let state = |cut| Source::State { view: name.to_string(), fingerprint, cut };
-        let plan = cut(prepared, state)?;
+        let plan = cut(name, prepared, state)?;
         Ok(Self {
             name: name.to_string(),
             sql: sql.to_string(),
@@ -175,7 +173,8 @@ fn fingerprint(
     prepared: &LogicalPlan,
     table_digest: impl Fn(&str) -> Option<Digest>,
 ) -> Result<Digest> {
-    let mut text = format!("view {name} state {STATE_FORMAT} functions {FUNCTIONS_VERSION}\n");
+    let mut text = format!("view {name} state {STATE_FORMAT}\n");
+    text += &aggregate::versions();
     text += &format!("{}\n", analyzed.display_indent());
     text += &unprinted(analyzed)?;
     for field in analyzed.schema().fields() {

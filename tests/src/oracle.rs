@@ -9,12 +9,15 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use std::sync::Arc;
 use twofold_common::{Catalog, Project};
 
-/// A session that knows nothing of Twofold: streams are tables with these events, in (partition, offset) order, and
-/// views are its own views.
+/// A session that knows nothing of Twofold but its functions: streams are tables with these events, in (partition,
+/// offset) order, and views are its own views. (That the functions are right is tested where they are.)
 pub async fn plain(project: &Project, streams: &[(&str, Vec<RecordBatch>)]) -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(1);
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
     let session = SessionContext::new_with_config(config);
+    for function in twofold_common::session().state().aggregate_functions().values() {
+        session.register_udaf(function.as_ref().clone());
+    }
     for (name, batches) in streams {
         let schema = project.streams[*name].event_schema();
         let table = MemTable::try_new(schema, vec![batches.clone()]).unwrap();

@@ -113,7 +113,7 @@ pub const VIEWS: &[(&str, &str, bool)] = &[
         "SELECT k, n, row_number() OVER (PARTITION BY k ORDER BY n, ts, x, ok) AS r FROM clicks",
         true,
     ),
-    ("floats", "SELECT k, sum(x) AS s, avg(x) AS mean FROM clicks GROUP BY k", true),
+    ("floats", "SELECT k, sum(x) AS s, avg(x) AS mean FROM clicks GROUP BY k", false),
     ("above", "SELECT k, count(*) AS c FROM clicks WHERE n > (SELECT avg(n) FROM clicks) GROUP BY k", true),
     ("latest", "SELECT k, n FROM clicks c WHERE n = (SELECT max(d.n) FROM clicks d WHERE d.k = c.k)", true),
     ("joined", "SELECT c.k, c.n, o.n AS m FROM clicks c JOIN orders o ON c.k = o.k AND c.n < o.n", true),

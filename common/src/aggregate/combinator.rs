@@ -12,7 +12,7 @@
 //! f(A + B) = f_merge(f_state(A), f_state(B)) = f_merge(f_merge_state(f_state(A), f_state(B)))
 //! ```
 //!
-//! A state is a struct of the function's own state fields, named `f0`, `f1`, …. All work is delegated to the
+//! A state is a struct of the function's own state fields, whose names tell the function and its version. All work is delegated to the
 //! function's own accumulators, so a combinator costs what the function costs. Whether the equation holds to the
 //! bit is a property of `f`: [`super::mergeable`] says which functions are trusted with it.
 
@@ -33,6 +33,8 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Call {
     function: Arc<AggregateUDF>,
+    /// The version of the function's states.
+    version: u32,
     /// One field for each argument.
     arguments: Vec<FieldRef>,
     /// The arguments that are constants: functions read them from their expressions.
@@ -46,6 +48,7 @@ impl Call {
     /// A call of `function` with these arguments; `result` is the field that the plan gives its result.
     pub(crate) fn try_new(
         function: Arc<AggregateUDF>,
+        version: u32,
         arguments: Vec<FieldRef>,
         literals: Vec<Option<ScalarValue>>,
         ignore_nulls: bool,
@@ -60,16 +63,20 @@ impl Call {
             ordering_fields: &[],
             is_distinct: false,
         })?;
-        Ok(Arc::new(Self { function, arguments, literals, ignore_nulls, return_field, state_fields }))
+        Ok(Arc::new(Self { function, version, arguments, literals, ignore_nulls, return_field, state_fields }))
     }
 
-    /// The fields of the state struct: the function's own, under names that no function's version changes.
+    /// The fields of the state struct: the function's own, under names that say which function's they are, in which
+    /// version: `sum.1.0`. So a state of another version is one of another type.
     fn struct_fields(&self) -> Fields {
-        self.state_fields
-            .iter()
-            .enumerate()
-            .map(|(i, f)| Field::new(format!("f{i}"), f.data_type().clone(), true))
-            .collect()
+        let name = |i| format!("{}.{}.{i}", self.function.name(), self.version);
+        let fields = self.state_fields.iter().enumerate();
+        fields.map(|(i, f)| Field::new(name(i), f.data_type().clone(), true)).collect()
+    }
+
+    /// The type of the function's value.
+    pub(crate) fn return_type(&self) -> &DataType {
+        self.return_field.data_type()
     }
 
     /// The type of a state column.

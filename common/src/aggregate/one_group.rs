@@ -1,4 +1,4 @@
-//! An accumulator for one group from one for many: what a query without `GROUP BY` asks for.
+//! An accumulator for one group from one for many: what a query without `GROUP BY` asks for, and a window.
 
 use arrow::array::{Array, ArrayRef};
 use datafusion::common::ScalarValue;
@@ -10,6 +10,15 @@ use std::fmt::Debug;
 pub(super) trait Groups: GroupsAccumulator + Debug + Sync {
     /// Makes room for this many groups.
     fn resize(&mut self, groups: usize);
+
+    /// The value of the only group, which stays as it is: a window asks after each row.
+    fn value(&mut self) -> Result<ArrayRef> {
+        let state = self.state(EmitTo::All)?;
+        self.merge_batch(&state, &[0], 1)?;
+        let value = self.evaluate(EmitTo::All)?;
+        self.merge_batch(&state, &[0], 1)?;
+        Ok(value)
+    }
 }
 
 /// All rows as one group.
@@ -24,11 +33,11 @@ impl<G: Groups> Accumulator for OneGroup<G> {
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
         self.0.resize(1);
-        ScalarValue::try_from_array(&self.0.evaluate(EmitTo::All)?, 0)
+        ScalarValue::try_from_array(&self.0.value()?, 0)
     }
 
     fn size(&self) -> usize {
-        size_of_val(self)
+        size_of_val(self) + self.0.size()
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {

@@ -10,8 +10,8 @@
 
 use super::flatten::{Key, Parts, WINDOW};
 use super::{markers, replace};
-use crate::aggregate::mergeable;
-use crate::cut::unalias;
+use crate::aggregate::ordered;
+use crate::cut::{calls, narrowed, unalias};
 use crate::error::Result;
 use crate::place::columns;
 use crate::windows::{Marker, cumulate_windows, hop_pane, hop_windows, pane_windows, tumble};
@@ -25,13 +25,17 @@ use std::sync::Arc;
 const PANE: &str = "__pane";
 
 /// The aggregate over panes, with their states merged into windows; `None` if a call has no state that merges.
-pub(super) fn over_panes(marker: Marker, window: Expr, parts: Parts) -> Result<Option<LogicalPlan>> {
+pub(super) fn over_panes(
+    relation: &str,
+    marker: Marker,
+    window: Expr,
+    parts: Parts,
+) -> Result<Option<LogicalPlan>> {
     let arguments = arguments(window);
-    let mut calls = Vec::new();
-    for call in &parts.calls {
-        let Expr::AggregateFunction(function) = unalias(call) else { return Ok(None) };
-        let Ok(call) = mergeable(function, parts.input.schema())? else { return Ok(None) };
-        calls.push((call, function.params.filter.clone()));
+    let Ok(calls) = calls(&parts.calls, parts.input.schema())? else { return Ok(None) };
+    // Their order among equals needs the place of the event, which only the cut gives.
+    if parts.calls.iter().any(|call| matches!(unalias(call), Expr::AggregateFunction(f) if ordered(f, 0).is_some())) {
+        return Ok(None);
     }
     let (pane, windows) = match (marker, arguments.as_slice()) {
         (Marker::Hop, [_, lengths @ ..]) => {
@@ -65,6 +69,8 @@ pub(super) fn over_panes(marker: Marker, window: Expr, parts: Parts) -> Result<O
         .unnest_column_with_options(Column::new_unqualified(WINDOW), UnnestOptions::default())?
         .aggregate(keys.into_iter().chain([col(WINDOW)]), merged.collect::<Vec<_>>())?
         .build()?;
+    let names = by_window.schema().clone();
+    let by_window = narrowed(by_window, &calls, relation, &names)?;
     Ok(Some(under_its_names(by_window, &parts)?))
 }
 

@@ -21,11 +21,12 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use flatten::{Flat, flatten};
 
-/// `plan`, analyzed, with plain operators in the place of markers, but for session aggregates.
+/// `plan`, analyzed, with plain operators in the place of markers, but for session aggregates. `relation` is what
+/// errors at run time call the plan.
 ///
 /// # Errors
 /// `Invalid` where a marker has no meaning.
-pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub(crate) fn rewrite(relation: &str, plan: LogicalPlan) -> Result<LogicalPlan> {
     if !has_markers(&plan)? {
         return Ok(plan);
     }
@@ -34,7 +35,7 @@ pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
         let rewritten = match flatten(aggregate)? {
             None => None,
             Some(Flat { marker: Marker::Session, window, parts }) => Some(session::aggregate(window, parts)?),
-            Some(Flat { marker, window, parts }) => hop::over_panes(marker, window, parts)?,
+            Some(Flat { marker, window, parts }) => hop::over_panes(relation, marker, window, parts)?,
         };
         Ok(rewritten.map_or_else(|| Transformed::no(plan), Transformed::yes))
     })?;
