@@ -5,6 +5,7 @@ use crate::cut::{Cut, cut};
 use crate::distinct::rewrite_distinct;
 use crate::engine;
 use crate::error::{Error, Result};
+use crate::functions;
 use crate::scan::{Source, source_of, sources};
 use crate::state::STATE_FORMAT;
 use arrow::datatypes::SchemaRef;
@@ -52,7 +53,8 @@ impl View {
             )));
         }
         let prepared = prepare(session, analyzed.clone())?;
-        let fingerprint = fingerprint(name, &analyzed, &prepared, table_digest)?;
+        let used = functions::used(&engine::timeless_state(session), &analyzed)?;
+        let fingerprint = fingerprint(name, &analyzed, &prepared, &used, table_digest)?;
         let state = |cut| Source::State { view: name.to_string(), fingerprint, cut };
         let plan = cut(prepared, state)?;
         Ok(Self {
@@ -119,6 +121,9 @@ fn refuse_volatile(view: &str, plan: &LogicalPlan) -> Result<()> {
                     Expr::AggregateFunction(f) if f.func.signature().volatility != Volatility::Immutable => {
                         Some(f.func.name().to_string())
                     }
+                    Expr::WindowFunction(f) if f.fun.signature().volatility != Volatility::Immutable => {
+                        Some(f.fun.name().to_string())
+                    }
                     Expr::ScalarVariable(_, names) => Some(names.join(".")),
                     _ => None,
                 };
@@ -172,11 +177,13 @@ fn fingerprint(
     name: &str,
     analyzed: &LogicalPlan,
     prepared: &LogicalPlan,
+    used: &str,
     table_digest: impl Fn(&str) -> Option<Digest>,
 ) -> Result<Digest> {
     let mut text = format!("view {name} state {STATE_FORMAT} functions {FUNCTIONS_VERSION}\n");
     text += &format!("{}\n", analyzed.display_indent());
     text += &unprinted(analyzed)?;
+    text += used;
     for field in analyzed.schema().fields() {
         text += &format!("column {} {} {}\n", field.name(), field.data_type(), field.is_nullable());
     }

@@ -2,9 +2,10 @@
 //! equals a plain query over the events that it covers, bit for bit.
 
 use crate::events::{Event, events, own_rows};
-use crate::oracle::{answer, assert_same, plain};
+use crate::oracle::{answer, assert_same, plain_with};
 use crate::views::catalog;
 use arrow::array::RecordBatch;
+use datafusion::prelude::SessionContext;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,6 +55,8 @@ pub struct Platform {
     pub log: Arc<MemoryLog>,
     store: Store,
     segment_rows: u64,
+    /// Gives a plain session the functions of the project's views.
+    register: fn(&SessionContext),
     live: Option<(Arc<Engine>, Serving)>,
     /// Every event that was ever appended, by stream and partition, in offset order.
     pub all: BTreeMap<(String, Partition), Vec<RecordBatch>>,
@@ -61,13 +64,21 @@ pub struct Platform {
 
 impl Platform {
     pub async fn new(views: &[&str], segment_rows: u64) -> Self {
-        let (dir, project, catalog) = catalog(views).await;
+        Self::over(catalog(views).await, segment_rows, |_| ()).await
+    }
+
+    /// A platform for a project; `register` gives a plain session the functions that its views use.
+    pub async fn over(
+        (dir, project, catalog): (TempDir, Project, Arc<Catalog>),
+        segment_rows: u64,
+        register: fn(&SessionContext),
+    ) -> Self {
         // Offsets with gaps, inside and between appends.
         let log =
             MemoryLog::with_gaps(&with_rejected(project.streams.values()), |n| u64::from(n % 7 == 3) * 2);
         let (log, store) = (Arc::new(log), Store::memory());
         let live = Some(open(&dir, &catalog, &log, &store, segment_rows).await);
-        Self { dir, project, catalog, log, store, segment_rows, live, all: BTreeMap::new() }
+        Self { dir, project, catalog, log, store, segment_rows, register, live, all: BTreeMap::new() }
     }
 
     /// The same log, archive and states under a project with other views.
@@ -175,7 +186,7 @@ impl Platform {
     }
 
     /// A plain session over the events that an answer covers.
-    pub async fn oracle(&self, coverage: &[Coverage]) -> datafusion::prelude::SessionContext {
+    pub async fn oracle(&self, coverage: &[Coverage]) -> SessionContext {
         let mut covered = Vec::new();
         for name in self.project.streams.keys() {
             let mut batches = Vec::new();
@@ -192,7 +203,7 @@ impl Platform {
             }
             covered.push((name.as_str(), batches));
         }
-        plain(&self.project, &covered).await
+        plain_with(&self.project, &covered, self.register).await
     }
 
     /// The end of the log in each partition of a stream.

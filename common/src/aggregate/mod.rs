@@ -5,6 +5,7 @@ mod float_extreme;
 mod integer_avg;
 mod one_group;
 
+use crate::functions::{Merging, merging};
 use arrow::datatypes::{DataType, FieldRef};
 use combinator::Call;
 use datafusion::common::{DFSchema, ExprSchema, ScalarValue};
@@ -45,6 +46,9 @@ pub(crate) fn mergeable(
     let types = params.args.iter().map(|a| a.get_type(input)).collect::<Result<Vec<_>>>()?;
     let floating = types.iter().any(|t| t.is_floating());
     let (function, arguments) = match name {
+        _ if merging(&aggregate.func) == Some(Merging::AnyOrder) => {
+            (Arc::clone(&aggregate.func), params.args.clone())
+        }
         "min" if floating => (Arc::new(AggregateUDF::from(FloatExtreme::min())), params.args.clone()),
         "max" if floating => (Arc::new(AggregateUDF::from(FloatExtreme::max())), params.args.clone()),
         "count" | "min" | "max" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor"
@@ -55,6 +59,9 @@ pub(crate) fn mergeable(
             None => return Ok(Err("avg over floating point has no order-free state yet".into())),
         },
         "sum" => return Ok(Err("sum over floating point has no order-free state yet".into())),
+        other if merging(&aggregate.func) == Some(Merging::InOrder) => {
+            return Ok(Err(format!("{other} depends on the order of the events")));
+        }
         other => return Ok(Err(format!("{other} has no order-free state yet"))),
     };
     let nullable = aggregate_nullable(aggregate, input)?;
