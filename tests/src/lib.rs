@@ -6,6 +6,7 @@ mod bad_input;
 mod changes;
 mod definitions;
 mod events;
+mod floats;
 mod functions;
 mod laws;
 mod oracle;
