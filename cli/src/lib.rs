@@ -2,6 +2,8 @@
 //!
 //! A command either does what it says and exits with 0, or prints one line `error: …` on stderr and exits with 2,
 //! nothing half-printed. A comparison that found a difference (`batch`, `demo`) exits with 1.
+//!
+//! Whoever has functions of their own builds the binary with them: see [`main_with`].
 
 mod args;
 mod client;
@@ -24,6 +26,10 @@ pub use args::{
 pub use format::{Output, render};
 pub use outcome::Outcome;
 
+// What a `main` with functions of its own names, in the one version that fits.
+pub use datafusion;
+pub use twofold_common::{Functions, Merging};
+
 use clap::Parser;
 use std::process::ExitCode;
 
@@ -32,20 +38,55 @@ const STACK_BYTES: usize = 16 << 20;
 
 /// Reads the arguments of the process, and does what they say.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
-    logging::start(&args.command);
-    run(args)
+    main_with(|_| Ok(()))
 }
 
-/// Does what the arguments say.
-pub fn run(args: Args) -> ExitCode {
+/// Like [`main`], with functions of the user's own, which every job then knows: this is the whole `main.rs` of a
+/// binary that is `twofold` and has `celsius` besides.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+/// use std::sync::Arc;
+/// use twofold_cli::datafusion::arrow::array::{ArrayRef, AsArray, Float64Array};
+/// use twofold_cli::datafusion::arrow::datatypes::{DataType, Float64Type};
+/// use twofold_cli::datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility};
+/// use twofold_cli::datafusion::prelude::create_udf;
+///
+/// fn celsius() -> ScalarUDF {
+///     let convert = |arguments: &[ColumnarValue]| {
+///         let arrays = ColumnarValue::values_to_arrays(arguments)?;
+///         let fahrenheit = arrays[0].as_primitive::<Float64Type>();
+///         let celsius: Float64Array = fahrenheit.unary(|f| (f - 32.0) / 1.8);
+///         Ok(ColumnarValue::Array(Arc::new(celsius) as ArrayRef))
+///     };
+///     let double = DataType::Float64;
+///     create_udf("celsius", vec![double.clone()], double, Volatility::Immutable, Arc::new(convert))
+/// }
+///
+/// fn main() -> ExitCode {
+///     twofold_cli::main_with(|functions| functions.scalar(celsius(), 1).map(drop))
+/// }
+/// ```
+pub fn main_with(register: impl FnOnce(&mut Functions) -> twofold_common::Result<()>) -> ExitCode {
+    let args = Args::parse();
+    logging::start(&args.command);
+    let mut functions = Functions::new();
+    match register(&mut functions) {
+        Ok(()) => run(args, functions),
+        Err(error) => fail(&error.into()),
+    }
+}
+
+/// Does what the arguments say, in a project that may use `functions`.
+pub fn run(args: Args, functions: Functions) -> ExitCode {
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(STACK_BYTES)
         .build()
         .map_err(anyhow::Error::from)
         .and_then(|runtime| {
-            let outcome = runtime.block_on(async { tokio::spawn(commands::run(args)).await });
+            let outcome = runtime
+                .block_on(async { tokio::spawn(async move { commands::run(args, &functions).await }).await });
             // A thread may be waiting for stdin: it has nothing left to do.
             runtime.shutdown_background();
             outcome?
@@ -53,11 +94,13 @@ pub fn run(args: Args) -> ExitCode {
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Different) => ExitCode::from(1),
-        Err(error) => {
-            eprintln!("error: {}", text::one_line(&message(&error)));
-            ExitCode::from(2)
-        }
+        Err(error) => fail(&error),
     }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {}", text::one_line(&message(error)));
+    ExitCode::from(2)
 }
 
 /// What an error and its causes say. The platform's own errors say all that their causes do.

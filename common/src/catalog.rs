@@ -10,6 +10,7 @@
 use crate::ddl::ViewDef;
 use crate::engine;
 use crate::error::{Error, Result};
+use crate::functions::Functions;
 use crate::project::Project;
 use crate::scan::{Source, Unbound};
 use crate::stream::{META_COLUMNS, StreamDef};
@@ -20,6 +21,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::datasource::{MemTable, ViewTable};
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
@@ -59,8 +61,8 @@ struct Sessions {
 }
 
 impl Sessions {
-    fn new() -> Self {
-        Self { plain: engine::session(), meta: engine::session() }
+    fn new(functions: &Functions) -> Self {
+        Self { plain: engine::session_with(functions), meta: engine::session_with(functions) }
     }
 
     fn both(&self) -> [&SessionContext; 2] {
@@ -95,18 +97,26 @@ fn names_meta_column(sql: &str) -> bool {
 }
 
 impl Catalog {
-    /// Plans the views of a project.
+    /// Plans the views of a project that uses no functions of the user's own.
+    ///
+    /// # Errors
+    /// Those of [`Catalog::with_functions`].
+    pub async fn new(project: &Project) -> Result<Self> {
+        Self::with_functions(project, &Functions::default()).await
+    }
+
+    /// Plans the views of a project. They and all queries may use `functions`.
     ///
     /// # Errors
     /// `Invalid` for a view that cannot be planned or maintained, with the place of its statement.
-    pub async fn new(project: &Project) -> Result<Self> {
+    pub async fn with_functions(project: &Project, functions: &Functions) -> Result<Self> {
         let mut catalog = Self {
             streams: project.all_streams().map(|s| (s.name.clone(), s)).collect(),
             tables: project.tables.clone(),
             views: BTreeMap::new(),
             query_views: BTreeMap::new(),
-            definitions: Sessions::new(),
-            queries: Sessions::new(),
+            definitions: Sessions::new(functions),
+            queries: Sessions::new(functions),
         };
         for sessions in [&catalog.definitions, &catalog.queries] {
             for stream in catalog.streams.values() {
@@ -127,7 +137,7 @@ impl Catalog {
     }
 
     async fn add_view(&mut self, def: &ViewDef) -> Result<()> {
-        let definition = plan_view(self.definitions.of(&def.sql), def).await?;
+        let definition = plan_view(&engine::timeless_state(self.definitions.of(&def.sql)), def).await?;
         if def.materialized {
             let session = self.definitions.of(&def.sql);
             let state = engine::state(session);
@@ -138,7 +148,7 @@ impl Catalog {
             self.queries.register(&def.name, view_table(view.finish_plan().clone(), &def.sql))?;
             self.views.insert(def.name.clone(), Arc::new(view));
         } else {
-            let query = plan_view(self.queries.of(&def.sql), def).await?;
+            let query = plan_view(&engine::state(self.queries.of(&def.sql)), def).await?;
             self.queries.register(&def.name, view_table(query, &def.sql))?;
             self.query_views.insert(def.name.clone(), def.sql.clone());
         }
@@ -244,8 +254,8 @@ fn view_table(plan: LogicalPlan, sql: &str) -> Arc<dyn TableProvider> {
     Arc::new(ViewTable::new(plan, Some(sql.to_string())))
 }
 
-async fn plan_view(session: &SessionContext, def: &ViewDef) -> Result<LogicalPlan> {
-    let plan = engine::state(session).statement_to_plan(statement(def)).await?;
+async fn plan_view(session: &SessionState, def: &ViewDef) -> Result<LogicalPlan> {
+    let plan = session.statement_to_plan(statement(def)).await?;
     let fields = plan.schema().fields();
     if !def.columns.is_empty() && def.columns.len() != fields.len() {
         return Err(Error::Invalid(format!(

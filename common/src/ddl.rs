@@ -26,6 +26,7 @@ mod table;
 mod watermark;
 
 use crate::error::{Error, Result};
+use crate::functions::Functions;
 use crate::stream::StreamDef;
 use arrow::datatypes::SchemaRef;
 use datafusion::sql::sqlparser::ast::Query;
@@ -120,7 +121,15 @@ pub struct ViewDef {
 /// # Errors
 /// `Invalid`, for the first thing that is wrong.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Statement>> {
-    parser::StatementParser::new(file, text)?.statements()
+    parse_with(file, text, &Functions::default())
+}
+
+/// Like [`parse`]; watermarks may use `functions`.
+///
+/// # Errors
+/// Those of [`parse`].
+pub fn parse_with(file: &str, text: &str, functions: &Functions) -> Result<Vec<Statement>> {
+    parser::StatementParser::new(file, text, functions)?.statements()
 }
 
 impl Statement {

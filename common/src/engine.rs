@@ -1,21 +1,29 @@
 //! The query engine as both layers use it: one configuration and one set of functions for batch, speed and serving.
 
 use crate::aggregate;
+use crate::functions::{self, Functions};
 use crate::windows;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::functions::datetime;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use std::sync::Arc;
 
-/// A session of the engine, configured so that plans mean the same everywhere.
+/// A session of the engine, configured so that plans mean the same everywhere, without functions of the user's own.
+pub fn session() -> SessionContext {
+    session_with(&Functions::default())
+}
+
+/// A session of the engine that has `functions` too.
 ///
 /// One partition: what runs in parallel is views, segments and queries, not the operators of one plan; so the order
 /// in which a plan sees its rows is the order in which it was given them.
-pub fn session() -> SessionContext {
+pub fn session_with(functions: &Functions) -> SessionContext {
     let mut config = SessionConfig::new()
         .with_target_partitions(1)
         .with_information_schema(true)
-        .with_default_catalog_and_schema("twofold", "public");
+        .with_default_catalog_and_schema("twofold", "public")
+        .with_extension(Arc::new(functions.clone()));
     let options = config.options_mut();
     options.sql_parser.map_string_types_to_utf8view = false;
     options.execution.parquet.schema_force_view_types = false;
@@ -29,6 +37,8 @@ pub fn session() -> SessionContext {
         session.register_udf(function.as_ref().clone());
     }
     register_proctime(&session);
+    functions.install(&session);
+    functions::record_calls(&session);
     session
 }
 
@@ -41,4 +51,9 @@ fn register_proctime(session: &SessionContext) {
 /// The settings and functions that a plan is made and run with, as they stand now.
 pub(crate) fn state(session: &SessionContext) -> SessionState {
     session.state()
+}
+
+/// Like [`state`], but no execution begins: `now()` has no value. For what must mean the same in every run.
+pub(crate) fn timeless_state(session: &SessionContext) -> SessionState {
+    session.state_ref().read().clone()
 }

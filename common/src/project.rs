@@ -11,6 +11,7 @@
 use crate::config::Config;
 use crate::ddl::{self, Location, Statement, ViewDef};
 use crate::error::{Error, Result};
+use crate::functions::Functions;
 use crate::stream::StreamDef;
 use crate::table::Table;
 use std::collections::BTreeMap;
@@ -33,11 +34,19 @@ pub struct Project {
 }
 
 impl Project {
-    /// The project in `dir`.
+    /// The project in `dir`, which uses no functions of the user's own.
     ///
     /// # Errors
     /// `NotFound` if `dir` is not a project; `Invalid` for the first thing in it that is wrong.
     pub fn load(dir: &Path) -> Result<Self> {
+        Self::load_with(dir, &Functions::default())
+    }
+
+    /// The project in `dir`, whose watermarks may use `functions`.
+    ///
+    /// # Errors
+    /// Those of [`Project::load`].
+    pub fn load_with(dir: &Path, functions: &Functions) -> Result<Self> {
         let config = Config::load(dir)?;
         let dir = std::path::absolute(dir).map_err(|e| Error::io(dir, e))?;
         let mut project = Self {
@@ -47,7 +56,7 @@ impl Project {
             views: Vec::new(),
             dir: dir.clone(),
         };
-        for statement in statements(&dir)? {
+        for statement in statements(&dir, functions)? {
             match statement {
                 Statement::Stream(stream, _) => {
                     project.streams.insert(stream.name.clone(), stream);
@@ -74,13 +83,13 @@ impl Project {
 }
 
 /// What the `*.sql` files of `dir` say, no name declared twice.
-fn statements(dir: &Path) -> Result<Vec<Statement>> {
+fn statements(dir: &Path, functions: &Functions) -> Result<Vec<Statement>> {
     let mut statements: Vec<Statement> = Vec::new();
     for path in sql_files(dir)? {
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
         let text = String::from_utf8(bytes).map_err(|e| not_utf8(&file, &e))?;
-        statements.extend(ddl::parse(&file, &text)?);
+        statements.extend(ddl::parse_with(&file, &text, functions)?);
     }
     check_names(&statements)?;
     Ok(statements)

@@ -5,6 +5,7 @@ use crate::aggregate;
 use crate::cut::{Cut, cut};
 use crate::engine;
 use crate::error::{Error, Result};
+use crate::functions;
 use crate::scan::{Source, source_of, sources};
 use crate::split::split_aggregates;
 use crate::state::STATE_FORMAT;
@@ -51,7 +52,8 @@ impl View {
             )));
         }
         let prepared = prepare(session, windowed::rewrite(name, analyzed.clone())?)?;
-        let fingerprint = fingerprint(name, &analyzed, &prepared, table_digest)?;
+        let used = functions::used(&engine::timeless_state(session), &analyzed)?;
+        let fingerprint = fingerprint(name, &analyzed, &prepared, &used, table_digest)?;
         let state = |cut| Source::State { view: name.to_string(), fingerprint, cut };
         let plan = cut(name, prepared, state)?;
         Ok(Self {
@@ -118,6 +120,9 @@ fn refuse_volatile(view: &str, plan: &LogicalPlan) -> Result<()> {
                     Expr::AggregateFunction(f) if f.func.signature().volatility != Volatility::Immutable => {
                         Some(f.func.name().to_string())
                     }
+                    Expr::WindowFunction(f) if f.fun.signature().volatility != Volatility::Immutable => {
+                        Some(f.fun.name().to_string())
+                    }
                     Expr::ScalarVariable(_, names) => Some(names.join(".")),
                     _ => None,
                 };
@@ -171,12 +176,14 @@ fn fingerprint(
     name: &str,
     analyzed: &LogicalPlan,
     prepared: &LogicalPlan,
+    used: &str,
     table_digest: impl Fn(&str) -> Option<Digest>,
 ) -> Result<Digest> {
     let mut text = format!("view {name} state {STATE_FORMAT}\n");
-    text += &aggregate::versions();
+    text += &aggregate::versions(prepared)?;
     text += &format!("{}\n", analyzed.display_indent());
     text += &unprinted(analyzed)?;
+    text += used;
     for field in analyzed.schema().fields() {
         text += &format!("column {} {} {}\n", field.name(), field.data_type(), field.is_nullable());
     }

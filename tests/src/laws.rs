@@ -23,12 +23,12 @@ fn world() -> World {
 }
 
 /// A view's plans, made once and run for every case.
-struct Plans {
+pub struct Plans {
     folders: Vec<Folder>,
     mergers: Vec<Merger>,
 }
 
-async fn plans(catalog: &Catalog, view: &View) -> Plans {
+pub async fn plans(catalog: &Catalog, view: &View) -> Plans {
     let (mut folders, mut mergers) = (Vec::new(), Vec::new());
     for cut in view.cuts() {
         let schema = |name: &str| Ok(catalog.stream(name)?.event_schema());
@@ -40,7 +40,7 @@ async fn plans(catalog: &Catalog, view: &View) -> Plans {
 
 impl Plans {
     /// For each cut, the states of pieces of the streams.
-    async fn fold(&mut self, view: &View, pieces: &[(&str, RecordBatch)]) -> Vec<Vec<State>> {
+    pub async fn fold(&mut self, view: &View, pieces: &[(&str, RecordBatch)]) -> Vec<Vec<State>> {
         let mut states = vec![Vec::new(); self.folders.len()];
         for (stream, piece) in pieces {
             for (i, cut) in view.cuts().iter().enumerate() {
@@ -52,7 +52,7 @@ impl Plans {
         states
     }
 
-    async fn merge(&mut self, states: &[Vec<State>]) -> Vec<State> {
+    pub async fn merge(&mut self, states: &[Vec<State>]) -> Vec<State> {
         let mut merged = Vec::new();
         for (merger, states) in self.mergers.iter_mut().zip(states) {
             merged.push(merger.merge(states).await.unwrap());

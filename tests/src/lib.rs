@@ -6,6 +6,8 @@ mod bad_input;
 mod changes;
 mod definitions;
 mod events;
+mod floats;
+mod functions;
 mod laws;
 mod nexmark;
 mod oracle;

@@ -12,12 +12,22 @@ use twofold_common::{Catalog, Project};
 /// A session that knows nothing of Twofold but its functions: streams are tables with these events, in (partition,
 /// offset) order, and views are its own views. (That the functions are right is tested where they are.)
 pub async fn plain(project: &Project, streams: &[(&str, Vec<RecordBatch>)]) -> SessionContext {
+    plain_with(project, streams, |_| ()).await
+}
+
+/// The same, with the functions that `register` gives the session.
+pub async fn plain_with(
+    project: &Project,
+    streams: &[(&str, Vec<RecordBatch>)],
+    register: fn(&SessionContext),
+) -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(1);
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
     let session = SessionContext::new_with_config(config);
     for function in twofold_common::session().state().aggregate_functions().values() {
         session.register_udaf(function.as_ref().clone());
     }
+    register(&session);
     for (name, batches) in streams {
         let schema = project.streams[*name].event_schema();
         let table = MemTable::try_new(schema, vec![batches.clone()]).unwrap();

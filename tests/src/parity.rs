@@ -2,9 +2,10 @@
 //! equals a plain query over the events that it covers, bit for bit.
 
 use crate::events::{Event, events, own_rows};
-use crate::oracle::{answer, assert_same, plain};
+use crate::oracle::{answer, assert_same, plain_with};
 use crate::views::catalog;
 use arrow::array::RecordBatch;
+use datafusion::prelude::SessionContext;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,6 +55,8 @@ pub struct Platform {
     pub log: Arc<MemoryLog>,
     store: Store,
     sizes: Sizes,
+    /// Gives a plain session the functions of the project's views.
+    register: fn(&SessionContext),
     live: Option<(Arc<Engine>, Serving)>,
     /// Every event that was ever appended, by stream and partition, in offset order.
     pub all: BTreeMap<(String, Partition), Vec<RecordBatch>>,
@@ -71,6 +74,15 @@ impl Platform {
         Self::of(catalog(views).await, Sizes { epoch_rows: 5, segment_rows }).await
     }
 
+    /// A platform for a project; `register` gives a plain session the functions that its views use.
+    pub async fn over(
+        parts: (TempDir, Project, Arc<Catalog>),
+        segment_rows: u64,
+        register: fn(&SessionContext),
+    ) -> Self {
+        Self { register, ..Self::of(parts, Sizes { epoch_rows: 5, segment_rows }).await }
+    }
+
     /// The platform of any project, in the directory that holds its states.
     pub async fn of((dir, project, catalog): (TempDir, Project, Arc<Catalog>), sizes: Sizes) -> Self {
         // Offsets with gaps, inside and between appends.
@@ -78,7 +90,7 @@ impl Platform {
             MemoryLog::with_gaps(&with_rejected(project.streams.values()), |n| u64::from(n % 7 == 3) * 2);
         let (log, store) = (Arc::new(log), Store::memory());
         let live = Some(open(&dir, &catalog, &log, &store, sizes).await);
-        Self { dir, project, catalog, log, store, sizes, live, all: BTreeMap::new() }
+        Self { dir, project, catalog, log, store, sizes, register: |_| (), live, all: BTreeMap::new() }
     }
 
     /// The same log, archive and states under a project with other views.
@@ -196,7 +208,7 @@ impl Platform {
     }
 
     /// A plain session over the events that an answer covers.
-    pub async fn oracle(&self, coverage: &[Coverage]) -> datafusion::prelude::SessionContext {
+    pub async fn oracle(&self, coverage: &[Coverage]) -> SessionContext {
         let mut covered = Vec::new();
         for name in self.project.streams.keys() {
             let mut batches = Vec::new();
@@ -213,7 +225,7 @@ impl Platform {
             }
             covered.push((name.as_str(), batches));
         }
-        plain(&self.project, &covered).await
+        plain_with(&self.project, &covered, self.register).await
     }
 
     /// The end of the log in each partition of a stream.

@@ -14,11 +14,16 @@ use anyhow::{Context, Result, bail};
 use std::fmt::Write;
 use std::path::Path;
 use twofold_batch::{Options, Outcome as End, Progress, ViewReport};
-use twofold_common::SpeedLayer;
+use twofold_common::{Functions, SpeedLayer};
 
-pub(crate) async fn run(dir: &Path, args: &BatchArgs, command: &str) -> Result<Outcome> {
+pub(crate) async fn run(
+    dir: &Path,
+    functions: &Functions,
+    args: &BatchArgs,
+    command: &str,
+) -> Result<Outcome> {
     let watch = Stopwatch::start();
-    let site = Site::load(dir).await?;
+    let site = Site::load(dir, functions).await?;
     let reports = batch(&site, args, command).await?;
     print(report(&reports))?;
     let done = counted(reports.len() as u64, "view");

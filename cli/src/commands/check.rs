@@ -10,11 +10,11 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 use std::fmt::Write;
 use std::path::Path;
 use twofold_common::stream::REJECTED_SUFFIX;
-use twofold_common::{Catalog, Cut, CutKind, Project, StreamDef, Table, View};
+use twofold_common::{Catalog, Cut, CutKind, Functions, Project, StreamDef, Table, View};
 
-pub(crate) async fn run(dir: &Path, args: &CheckArgs) -> Result<()> {
-    let project = Project::load(dir)?;
-    let catalog = Catalog::new(&project).await?;
+pub(crate) async fn run(dir: &Path, functions: &Functions, args: &CheckArgs) -> Result<()> {
+    let project = Project::load_with(dir, functions)?;
+    let catalog = Catalog::with_functions(&project, functions).await?;
     print(describe(&catalog, args.explain))
 }
 

@@ -11,10 +11,10 @@ use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
-use twofold_common::{Gc, Orphan, SpeedLayer};
+use twofold_common::{Functions, Gc, Orphan, SpeedLayer};
 
-pub(crate) async fn run(dir: &Path, args: &GcArgs, command: &str) -> Result<()> {
-    let site = Site::load(dir).await?;
+pub(crate) async fn run(dir: &Path, functions: &Functions, args: &GcArgs, command: &str) -> Result<()> {
+    let site = Site::load(dir, functions).await?;
     let stores = site.stores().await?;
     let speed = FoundSpeed::of(&site);
     let mut live: BTreeSet<(String, String)> =

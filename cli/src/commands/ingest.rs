@@ -19,12 +19,12 @@ use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
 use twofold_common::stream::REJECTED_SUFFIX;
-use twofold_common::{Config, IngestReceipt, SpeedLayer};
+use twofold_common::{Config, Functions, IngestReceipt, SpeedLayer};
 use twofold_speed::{Format, Ingest};
 
-pub(crate) async fn run(dir: &Path, args: &IngestArgs, command: &str) -> Result<()> {
+pub(crate) async fn run(dir: &Path, functions: &Functions, args: &IngestArgs, command: &str) -> Result<()> {
     let feeds = Feed::all(&args.files, args.format)?;
-    let target = Target::open(dir, &args.stream, command).await?;
+    let target = Target::open(dir, functions, &args.stream, command).await?;
     let mut total = IngestReceipt::default();
     for feed in feeds {
         let name = feed.name();
@@ -92,12 +92,12 @@ enum Target {
 }
 
 impl Target {
-    async fn open(dir: &Path, stream: &str, command: &str) -> Result<Self> {
+    async fn open(dir: &Path, functions: &Functions, stream: &str, command: &str) -> Result<Self> {
         // A running server knows its streams itself.
         if let Some(client) = server(&Config::load(dir)?.data).await? {
             return Ok(Self::Server(client));
         }
-        let site = Site::load(dir).await?;
+        let site = Site::load(dir, functions).await?;
         check_stream(&site, stream)?;
         let speed = FoundSpeed::of(&site);
         if speed.is_running().await {

@@ -17,20 +17,21 @@ use crate::args::{Args, Command};
 use crate::demo;
 use crate::outcome::Outcome;
 use anyhow::Result;
+use twofold_common::Functions;
 
-pub(crate) async fn run(args: Args) -> Result<Outcome> {
+pub(crate) async fn run(args: Args, functions: &Functions) -> Result<Outcome> {
     let (dir, name) = (&args.project, args.command.name());
     match args.command {
         Command::Init(args) => init::run(&args)?,
-        Command::Check(args) => check::run(dir, &args).await?,
-        Command::Up(args) => up::run(dir, &args, name).await?,
-        Command::Speed(args) => speed::run(dir, &args, name).await?,
-        Command::Serve(args) => serve::run(dir, &args).await?,
-        Command::Batch(args) => return batch::run(dir, &args, name).await,
-        Command::Ingest(args) => ingest::run(dir, &args, name).await?,
-        Command::Query(args) => query::run(dir, &args, name).await?,
-        Command::Gc(args) => gc::run(dir, &args, name).await?,
-        Command::Status(args) => status::run(dir, &args, name).await?,
+        Command::Check(args) => check::run(dir, functions, &args).await?,
+        Command::Up(args) => up::run(dir, functions, &args, name).await?,
+        Command::Speed(args) => speed::run(dir, functions, &args, name).await?,
+        Command::Serve(args) => serve::run(dir, functions, &args).await?,
+        Command::Batch(args) => return batch::run(dir, functions, &args, name).await,
+        Command::Ingest(args) => ingest::run(dir, functions, &args, name).await?,
+        Command::Query(args) => query::run(dir, functions, &args, name).await?,
+        Command::Gc(args) => gc::run(dir, functions, &args, name).await?,
+        Command::Status(args) => status::run(dir, functions, &args, name).await?,
         Command::Demo(args) => return demo::run(&args).await,
     }
     Ok(Outcome::Done)

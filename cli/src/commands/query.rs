@@ -8,12 +8,13 @@ use crate::text::print;
 use anyhow::{Result, bail};
 use std::io::IsTerminal;
 use std::path::Path;
+use twofold_common::Functions;
 
-pub(crate) async fn run(dir: &Path, args: &QueryArgs, command: &str) -> Result<()> {
+pub(crate) async fn run(dir: &Path, functions: &Functions, args: &QueryArgs, command: &str) -> Result<()> {
     if args.format == Output::Arrow && std::io::stdout().is_terminal() {
         bail!("an Arrow stream is not for a terminal: redirect it to a file");
     }
-    let door = Door::open(dir, Some(&args.sql), command).await?;
+    let door = Door::open(dir, functions, Some(&args.sql), command).await?;
     let rows = door.query(&args.sql).await?;
     let bytes = render(&rows, args.format)?;
     if args.coverage {

@@ -7,10 +7,11 @@ use anyhow::Result;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::task::JoinSet;
+use twofold_common::Functions;
 use twofold_serving::Serving;
 
-pub(crate) async fn run(dir: &Path, args: &ServeArgs) -> Result<()> {
-    let site = Site::load(dir).await?;
+pub(crate) async fn run(dir: &Path, functions: &Functions, args: &ServeArgs) -> Result<()> {
+    let site = Site::load(dir, functions).await?;
     let address = args.listen.unwrap_or(site.project.config.serve.listen);
     let listener = Listener::bind(address, SERVE_SETTING).await?;
     let shutdown = Shutdown::on_signals()?;

@@ -9,10 +9,10 @@ use crate::text::{counted, print};
 use anyhow::Result;
 use std::path::Path;
 use tokio::task::JoinSet;
-use twofold_common::SpeedLayer;
+use twofold_common::{Functions, SpeedLayer};
 
-pub(crate) async fn run(dir: &Path, args: &SpeedArgs, command: &str) -> Result<()> {
-    let site = Site::load(dir).await?;
+pub(crate) async fn run(dir: &Path, functions: &Functions, args: &SpeedArgs, command: &str) -> Result<()> {
+    let site = Site::load(dir, functions).await?;
     DataLock::check(site.data_dir())?;
     if args.once { once(&site, command).await } else { serve(&site, command).await }
 }

@@ -6,10 +6,11 @@ use crate::text::{bytes, columns, count, print};
 use anyhow::Result;
 use std::fmt::Write;
 use std::path::Path;
+use twofold_common::Functions;
 use twofold_serving::{Status, StreamPartition, StreamStatus, ViewState, ViewStatus};
 
-pub(crate) async fn run(dir: &Path, args: &StatusArgs, command: &str) -> Result<()> {
-    let door = Door::open(dir, None, command).await?;
+pub(crate) async fn run(dir: &Path, functions: &Functions, args: &StatusArgs, command: &str) -> Result<()> {
+    let door = Door::open(dir, functions, None, command).await?;
     let status = door.status().await?;
     if args.json {
         return print(serde_json::to_string_pretty(&status)? + "\n");

@@ -5,9 +5,10 @@ use crate::node::{Listen, Shutdown, Site, Up};
 use crate::text::print;
 use anyhow::Result;
 use std::path::Path;
+use twofold_common::Functions;
 
-pub(crate) async fn run(dir: &Path, args: &UpArgs, command: &str) -> Result<()> {
-    let site = Site::load(dir).await?;
+pub(crate) async fn run(dir: &Path, functions: &Functions, args: &UpArgs, command: &str) -> Result<()> {
+    let site = Site::load(dir, functions).await?;
     let shutdown = Shutdown::on_signals()?;
     let up = Up::start(site, Listen { serve: args.listen, speed: None }, command, &shutdown).await?;
     print(format!("twofold is up at {}\n", up.url()))?;

@@ -23,6 +23,7 @@ use plain::Plain;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use twofold_batch::ViewReport;
+use twofold_common::Functions;
 use twofold_serving::Rows;
 
 const COMMAND: &str = "twofold demo";
@@ -42,7 +43,7 @@ pub(crate) async fn run(args: &DemoArgs) -> Result<Outcome> {
     let signals = Shutdown::on_signals()?;
     let free = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let listen = Listen { serve: free, speed: free };
-    let up = Up::start(Site::load(dir.path()).await?, listen, COMMAND, &shutdown).await?;
+    let up = Up::start(Site::load(dir.path(), &Functions::new()).await?, listen, COMMAND, &shutdown).await?;
     let outcome = tokio::select! {
         outcome = demo(&up) => outcome,
         () = signals.requested() => Err(anyhow::anyhow!("interrupted; the demo's project is removed")),

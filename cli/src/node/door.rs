@@ -9,7 +9,7 @@ use crate::progress::while_building;
 use anyhow::Result;
 use std::path::Path;
 use std::sync::Arc;
-use twofold_common::{Config, SpeedLayer};
+use twofold_common::{Config, Functions, SpeedLayer};
 use twofold_serving::{Rows, Serving, Status};
 
 /// Who answers.
@@ -26,12 +26,17 @@ pub(crate) enum Door {
 impl Door {
     /// Finds out who answers. If it is this process alone, it is brought up to what is in the log first; but before
     /// anything is opened, `sql` is planned.
-    pub(crate) async fn open(dir: &Path, sql: Option<&str>, command: &str) -> Result<Self> {
+    pub(crate) async fn open(
+        dir: &Path,
+        functions: &Functions,
+        sql: Option<&str>,
+        command: &str,
+    ) -> Result<Self> {
         // A running server answers by the project as it was when it started: the files of today do not matter.
         if let Some(client) = server(&Config::load(dir)?.data).await? {
             return Ok(Self::Server(client));
         }
-        let site = Site::load(dir).await?;
+        let site = Site::load(dir, functions).await?;
         if let Some(sql) = sql {
             site.catalog.plan(sql).await?;
         }

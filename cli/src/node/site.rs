@@ -5,7 +5,7 @@ use anyhow::Result;
 use std::path::Path;
 use std::sync::Arc;
 use twofold_batch::Batch;
-use twofold_common::{Archive, BatchViews, Catalog, Error, Project, Store, StreamDef, evolve};
+use twofold_common::{Archive, BatchViews, Catalog, Error, Functions, Project, Store, StreamDef, evolve};
 
 /// A project, ready to be run.
 #[derive(Debug, Clone)]
@@ -28,13 +28,13 @@ pub struct Stores {
 }
 
 impl Site {
-    /// Loads the project in `dir`; reads its files only.
+    /// Loads the project in `dir`, which may use `functions`; reads its files only.
     ///
     /// # Errors
     /// What is wrong with it, and where.
-    pub async fn load(dir: &Path) -> Result<Self> {
-        let project = Project::load(dir)?;
-        let catalog = Arc::new(Catalog::new(&project).await?);
+    pub async fn load(dir: &Path, functions: &Functions) -> Result<Self> {
+        let project = Project::load_with(dir, functions)?;
+        let catalog = Arc::new(Catalog::with_functions(&project, functions).await?);
         Ok(Self { project: Arc::new(project), catalog })
     }
 

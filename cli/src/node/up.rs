@@ -126,7 +126,7 @@ mod tests {
     use crate::commands::batch;
     use crate::node::Door;
     use std::path::Path;
-    use twofold_common::template;
+    use twofold_common::{Functions, template};
 
     fn project() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -138,13 +138,13 @@ mod tests {
 
     async fn start(dir: &Path, shutdown: &Shutdown) -> Result<Up> {
         let free = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let site = Site::load(dir).await.unwrap();
+        let site = Site::load(dir, &Functions::new()).await.unwrap();
         Up::start(site, Listen { serve: free, speed: free }, "twofold up", shutdown).await
     }
 
     async fn clicks(dir: &Path) -> (bool, String) {
         let sql = "SELECT page, clicks FROM clicks_by_page";
-        let door = Door::open(dir, Some(sql), "twofold query").await.unwrap();
+        let door = Door::open(dir, &Functions::new(), Some(sql), "twofold query").await.unwrap();
         let rows = door.query(sql).await.unwrap();
         let text = crate::format::render(&rows, crate::Output::Csv).unwrap();
         (matches!(door, Door::Server(_)), String::from_utf8(text).unwrap())
@@ -163,7 +163,7 @@ mod tests {
         for answer in ["page,clicks\n/home,1\n", "page,clicks\n/home,2\n"] {
             client.ingest("clicks", "application/x-ndjson", EVENT.into()).await.unwrap();
             assert_eq!(clicks(dir.path()).await, (true, answer.to_string()));
-            let site = Site::load(dir.path()).await.unwrap();
+            let site = Site::load(dir.path(), &Functions::new()).await.unwrap();
             let reports = batch(&site, &BatchArgs::default(), "twofold batch").await.unwrap();
             assert!(reports[0].rows == 1 && reports[0].agrees(), "{reports:?}");
         }
@@ -179,7 +179,7 @@ mod tests {
         let address = taken.url().trim_start_matches("http://").parse().unwrap();
         let listen = Listen { serve: Some(address), speed: None };
         let (_stopper, shutdown) = Shutdown::new();
-        let site = Site::load(dir.path()).await.unwrap();
+        let site = Site::load(dir.path(), &Functions::new()).await.unwrap();
         let error = Up::start(site, listen, "twofold up", &shutdown).await.unwrap_err().to_string();
         assert!(error.contains("is in use"), "{error}");
         assert!(!dir.path().join("data").exists());

@@ -63,7 +63,15 @@ impl Call {
             ordering_fields: &[],
             is_distinct: false,
         })?;
-        Ok(Arc::new(Self { function, version, arguments, literals, ignore_nulls, return_field, state_fields }))
+        Ok(Arc::new(Self {
+            function,
+            version,
+            arguments,
+            literals,
+            ignore_nulls,
+            return_field,
+            state_fields,
+        }))
     }
 
     /// The fields of the state struct: the function's own, under names that say which function's they are, in which
@@ -72,6 +80,11 @@ impl Call {
         let name = |i| format!("{}.{}.{i}", self.function.name(), self.version);
         let fields = self.state_fields.iter().enumerate();
         fields.map(|(i, f)| Field::new(name(i), f.data_type().clone(), true)).collect()
+    }
+
+    /// The function's name.
+    pub(crate) fn name(&self) -> &str {
+        self.function.name()
     }
 
     /// The type of the function's value.

@@ -26,11 +26,13 @@ use crate::functions::{Merging, merging};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, FieldRef};
 use combinator::Call;
-use datafusion::common::{DFSchema, ExprSchema, ScalarValue};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
-use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable};
+use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, LogicalPlan};
 use pick::Which;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The functions whose states merge to the same bits in any order, with the version of their states and values. A
@@ -105,9 +107,21 @@ fn version(name: &str) -> Option<u32> {
     MERGEABLE.iter().find(|(known, _)| *known == name).map(|(_, version)| *version)
 }
 
-/// All versions as text, for fingerprints.
-pub(crate) fn versions() -> String {
-    MERGEABLE.iter().map(|(name, version)| format!("{name} {version}\n")).collect()
+/// The versions of the functions that a plan calls, as text, for fingerprints.
+pub(crate) fn versions(plan: &LogicalPlan) -> Result<String> {
+    let mut called = BTreeSet::new();
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::AggregateFunction(call) = expr {
+                    let name = combinator::of_state(&call.func).map_or(call.func.name(), |c| c.name());
+                    called.extend(version(name).map(|version| format!("{name} {version}\n")));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(called.into_iter().collect())
 }
 
 /// A function whose states merge to the same bits in any order, with the arguments it is to be called with.
@@ -197,9 +211,8 @@ pub(crate) fn mergeable(
         .map(|a| if let Expr::Literal(value, _) = a { Some(value.clone()) } else { None })
         .collect();
     let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
-    let call = |function| {
-        Call::try_new(function, version, fields.clone(), literals.clone(), ignore_nulls, nullable)
-    };
+    let call =
+        |function| Call::try_new(function, version, fields.clone(), literals.clone(), ignore_nulls, nullable);
     let total = match exact::wide_sum(&function) {
         Some(wide) if fields.iter().any(|f| may_overflow(f.data_type())) => {
             Some((call(wide)?, Expr::AggregateFunction(aggregate.clone()).human_display().to_string()))
@@ -241,7 +254,9 @@ pub(crate) fn ordered(call: &AggregateFunction, ties: usize) -> Option<Ordered> 
         "first_value" => (PICKS[0], Which::First),
         "last_value" => (PICKS[1], Which::Last),
         "nth_value" => match params.args.get(1) {
-            Some(Expr::Literal(ScalarValue::Int64(Some(n)), _)) if (1..=MOST_ROWS).contains(&n.unsigned_abs()) => {
+            Some(Expr::Literal(ScalarValue::Int64(Some(n)), _))
+                if (1..=MOST_ROWS).contains(&n.unsigned_abs()) =>
+            {
                 (PICKS[2], Which::Nth(*n))
             }
             _ => return None,

@@ -2,6 +2,7 @@
 
 use super::{Location, Statement, ViewDef};
 use crate::error::{Error, Result};
+use crate::functions::Functions;
 use crate::stream::REJECTED_SUFFIX;
 use datafusion::sql::planner::IdentNormalizer;
 use datafusion::sql::sqlparser::ast::{Ident, SetExpr};
@@ -18,18 +19,20 @@ const NAME_LENGTH: usize = 100;
 /// The statements of one file.
 pub(super) struct StatementParser<'a> {
     file: &'a str,
+    /// What expressions may call besides the engine's functions.
+    pub(super) functions: &'a Functions,
     end: Place,
     parser: Parser<'a>,
 }
 
 impl<'a> StatementParser<'a> {
-    pub(super) fn new(file: &'a str, text: &str) -> Result<Self> {
+    pub(super) fn new(file: &'a str, text: &str, functions: &'a Functions) -> Result<Self> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let tokens = Tokenizer::new(&DIALECT, text)
             .tokenize_with_location()
             .map_err(|e| location(file, e.location).error(e.message))?;
         let end = tokens.last().map_or(Place { line: 1, column: 1 }, |token| token.span.end);
-        Ok(Self { file, end, parser: Parser::new(&DIALECT).with_tokens_with_locations(tokens) })
+        Ok(Self { file, functions, end, parser: Parser::new(&DIALECT).with_tokens_with_locations(tokens) })
     }
 
     /// The rest of the statements.

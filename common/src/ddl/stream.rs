@@ -30,7 +30,7 @@ pub(super) fn parse(parser: &mut StatementParser<'_>, location: Location) -> Res
     let schema = stream_schema(&location, columns)?;
     let watermark = match clause {
         Some(clause) => {
-            watermark::check(&schema, &clause)?;
+            watermark::check(&schema, &clause, parser.functions)?;
             Some(Watermark { column: clause.column, expression: clause.expression.to_string() })
         }
         None => None,

@@ -6,18 +6,18 @@
 use super::Location;
 use super::columns::message;
 use super::stream::WatermarkClause;
+use crate::engine;
 use crate::error::Result;
+use crate::functions::Functions;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, Volatility};
-use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::ExprWithAlias;
 
 /// Whether the clause makes sense over a stream with `schema`.
-pub(super) fn check(schema: &Schema, clause: &WatermarkClause) -> Result<()> {
+pub(super) fn check(schema: &Schema, clause: &WatermarkClause, functions: &Functions) -> Result<()> {
     let WatermarkClause { column, column_at, expression, expression_at: at } = clause;
     match schema.column_with_name(column) {
         None => {
@@ -33,7 +33,7 @@ pub(super) fn check(schema: &Schema, clause: &WatermarkClause) -> Result<()> {
     }
     let engine = |e: DataFusionError| at.error(format!("WATERMARK FOR `{column}`: {}", message(&e)));
     let schema = DFSchema::try_from(schema.clone()).map_err(engine)?;
-    let session = session();
+    let session = engine::state(&engine::session_with(functions));
     let expression = ExprWithAlias { expr: expression.clone(), alias: None };
     let expression = session.create_logical_expr_from_sql_expr(expression, &schema).map_err(engine)?;
     check_expression(at, column, &expression)?;
@@ -77,10 +77,4 @@ fn refusal(expression: &Expr) -> Option<String> {
 
 fn is_timestamp(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Timestamp(_, _))
-}
-
-fn session() -> SessionState {
-    let mut config = SessionConfig::new();
-    config.options_mut().sql_parser.map_string_types_to_utf8view = false;
-    SessionStateBuilder::new().with_config(config).with_default_features().build()
 }

@@ -34,7 +34,11 @@ pub(super) fn over_panes(
     let arguments = arguments(window);
     let Ok(calls) = calls(&parts.calls, parts.input.schema())? else { return Ok(None) };
     // Their order among equals needs the place of the event, which only the cut gives.
-    if parts.calls.iter().any(|call| matches!(unalias(call), Expr::AggregateFunction(f) if ordered(f, 0).is_some())) {
+    if parts
+        .calls
+        .iter()
+        .any(|call| matches!(unalias(call), Expr::AggregateFunction(f) if ordered(f, 0).is_some()))
+    {
         return Ok(None);
     }
     let (pane, windows) = match (marker, arguments.as_slice()) {
