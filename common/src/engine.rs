@@ -1,6 +1,6 @@
 //! The query engine as both layers use it: one configuration and one set of functions for batch, speed and serving.
 
-use crate::aggregate;
+use crate::{aggregate, finality};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -23,6 +23,7 @@ pub fn session() -> SessionContext {
     for function in aggregate::functions() {
         session.register_udaf(function);
     }
+    session.register_udf(finality::function());
     session
 }
 
