@@ -11,5 +11,6 @@ mod oracle;
 mod parity;
 mod process;
 mod three_processes;
+mod watermarks;
 
 mod views;
