@@ -61,7 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<bool>().prop_map(|full| Step::Batch { full }),
         2 => Just(Step::Retire),
         1 => (1usize..9).prop_map(|epoch_rows| Step::Restart { epoch_rows }),
-        1 => (1usize..9).prop_map(|epoch_rows| Step::LoseStates { epoch_rows }),
+        2 => (1usize..9).prop_map(|epoch_rows| Step::LoseStates { epoch_rows }),
     ]
 }
 

@@ -5,10 +5,9 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use std::sync::Arc;
 use twofold_common::stream::Watermark;
 
-/// The stream `s (t, n)` with the watermark `t - 2 seconds`.
-fn stream() -> StreamDef {
-    let watermark =
-        Watermark { column: "t".into(), expression: "t - INTERVAL '2 seconds'".into(), idle_timeout: None };
+/// The stream `s (t, n)` with this watermark.
+fn stream_with(expression: &str) -> StreamDef {
+    let watermark = Watermark { column: "t".into(), expression: expression.into(), idle_timeout: None };
     StreamDef {
         name: "s".into(),
         schema: Arc::new(Schema::new(vec![
@@ -19,6 +18,11 @@ fn stream() -> StreamDef {
         partition_by: None,
         watermark: Some(watermark),
     }
+}
+
+/// With the watermark `t - 2 seconds`.
+fn stream() -> StreamDef {
+    stream_with("t - INTERVAL '2 seconds'")
 }
 
 /// Windows of ten seconds, or none.
@@ -45,8 +49,18 @@ fn batch(seconds: &[Option<i64>]) -> RecordBatch {
 
 /// Counts events that come `at_once` together.
 fn counted(seconds: &[Option<i64>], windowed: bool, at_once: usize, kept: usize) -> LateCounter {
+    counted_in(&stream(), seconds, windowed, at_once, kept)
+}
+
+fn counted_in(
+    stream: &StreamDef,
+    seconds: &[Option<i64>],
+    windowed: bool,
+    at_once: usize,
+    kept: usize,
+) -> LateCounter {
     let session = twofold_common::session();
-    let time = StreamTime::plan(&session, &stream()).unwrap().unwrap();
+    let time = StreamTime::plan(&session, stream).unwrap().unwrap();
     let windows = windows(&session, windowed);
     let mut counter = LateCounter::default();
     for chunk in seconds.chunks(at_once) {
@@ -60,8 +74,10 @@ fn counted(seconds: &[Option<i64>], windowed: bool, at_once: usize, kept: usize)
     counter
 }
 
-/// Start, end, count and worst lateness, in seconds.
-fn told(counter: &LateCounter) -> Vec<(Option<(i64, i64)>, u64, i64)> {
+/// Start and end, count and worst lateness, in seconds.
+type Told = (Option<(i64, i64)>, u64, i64);
+
+fn told(counter: &LateCounter) -> Vec<Told> {
     let second = 1_000_000_000;
     let rows = counter.rows("v", "s", Partition(0)).into_iter();
     rows.map(|r| (r.window.map(|(a, b)| (a / second, b / second)), r.count, r.worst_lateness / second))
@@ -87,6 +103,16 @@ fn without_windows_an_event_is_late_below_the_watermark() {
 fn the_first_event_and_one_without_a_time_are_never_late() {
     assert_eq!(told(&counted(&[Some(-1_000_000), None], true, 1, KEPT)), []);
     assert_eq!(counted(&[None], true, 1, KEPT).watermark, None);
+}
+
+#[test]
+fn an_event_is_measured_by_those_before_it() {
+    let ahead = stream_with("t + INTERVAL '60 seconds'");
+    for (windowed, window) in [(true, Some((0, 10))), (false, None)] {
+        assert_eq!(told(&counted_in(&ahead, &[Some(1)], windowed, 1, KEPT)), []);
+        let second = told(&counted_in(&ahead, &[Some(1), Some(2)], windowed, 2, KEPT));
+        assert_eq!(second, [(window, 1, if windowed { 51 } else { 59 })]);
+    }
 }
 
 #[test]
