@@ -1,9 +1,9 @@
 //! What an answer is made of, for people.
 
 use crate::text::columns;
-use twofold_common::Coverage;
+use twofold_common::{Coverage, least_watermark, rfc3339};
 
-/// What an answer is made of, as lines.
+/// What an answer is made of, as lines, and the watermark of it all.
 pub(crate) fn coverage_lines(coverage: &[Coverage]) -> String {
     let row = |c: &Coverage| {
         vec![
@@ -12,10 +12,21 @@ pub(crate) fn coverage_lines(coverage: &[Coverage]) -> String {
             c.partition.to_string(),
             c.batch.to_string(),
             c.speed.to_string(),
+            watermark(c.watermark, c.idle),
         ]
     };
     let rows: Vec<_> = coverage.iter().map(row).collect();
-    columns(&["relation", "stream", ">partition", "batch", "speed"], &rows)
+    let all = least_watermark(coverage.iter().map(|c| (c.watermark, c.idle)));
+    let table = columns(&["relation", "stream", ">partition", "batch", "speed", "watermark"], &rows);
+    match all {
+        Some(at) => format!("{table}watermark of the answer: {}\n", rfc3339(at)),
+        None => table,
+    }
+}
+
+fn watermark(watermark: Option<i64>, idle: bool) -> String {
+    let text = watermark.map_or_else(|| "-".to_string(), rfc3339);
+    if idle { text + " (idle)" } else { text }
 }
 
 #[cfg(test)]
@@ -29,11 +40,15 @@ mod tests {
         let one = |p, range: &[OffsetRange]| {
             Coverage::assemble("v", "flights", Partition(p), Offset(100), range).unwrap()
         };
-        let lines = coverage_lines(&[one(0, &range(100, 120)), one(1, &[])]);
+        let mut parts = [one(0, &range(100, 120)), one(1, &[])];
+        parts[0].watermark = Some(1_500_000_000);
+        parts[1].idle = true;
+        let lines = coverage_lines(&parts);
         insta::assert_snapshot!(lines, @r#"
-        relation  stream   partition  batch     speed
-        v         flights          0  [0, 100)  [100, 120)
-        v         flights          1  [0, 100)  [100, 100)
+        relation  stream   partition  batch     speed       watermark
+        v         flights          0  [0, 100)  [100, 120)  1970-01-01T00:00:01.500Z
+        v         flights          1  [0, 100)  [100, 100)  - (idle)
+        watermark of the answer: 1970-01-01T00:00:01.500Z
         "#);
     }
 }

@@ -9,6 +9,7 @@
 //! An answer for which this does not hold is not given.
 
 use crate::error::{Error, Result};
+use crate::finality::optional_time;
 use crate::offset::{Offset, OffsetRange, Partition};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,10 +35,17 @@ pub struct Coverage {
     /// What came from the speed layer.
     #[serde(with = "pair")]
     pub speed: OffsetRange,
+    /// The watermark of the partition at the end of `speed`: nanoseconds since the epoch, UTC; RFC 3339 as text.
+    #[serde(default, with = "optional_time")]
+    pub watermark: Option<i64>,
+    /// Whether the partition is idle, and so does not hold back the watermark of the answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idle: bool,
 }
 
 impl Coverage {
-    /// The coverage of one partition: batch up to `horizon`, then `speed`, which must follow without gap or overlap.
+    /// The coverage of one partition: batch up to `horizon`, then `speed`, which must follow without gap or overlap;
+    /// without a watermark.
     ///
     /// # Errors
     /// `Internal` if the ranges have a gap or overlap: the coverage law is broken, and no answer may be given.
@@ -66,6 +74,8 @@ impl Coverage {
             partition,
             batch: OffsetRange::new(Offset(0), horizon),
             speed: OffsetRange::new(horizon, end),
+            watermark: None,
+            idle: false,
         })
     }
 }

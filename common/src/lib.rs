@@ -22,9 +22,11 @@ mod digest;
 mod durable;
 mod engine;
 mod error;
+mod finality;
 mod fold;
 mod functions;
 mod gc;
+mod late_events;
 mod log;
 mod manifest;
 mod offset;
@@ -61,9 +63,11 @@ pub use ddl::{Location, TableDecl, TableDef, TableFormat, ViewDef};
 pub use digest::Digest;
 pub use engine::{session, session_with};
 pub use error::{Error, Kind, Result};
+pub use finality::{PartitionWatermark, decide, least_watermark, rfc3339};
 pub use fold::{Folder, Merger};
 pub use functions::{Functions, Merging};
 pub use gc::{Gc, Orphan};
+pub use late_events::{LATE_EVENTS, LateEvents};
 pub use log::{Append, Log, LogBounds, LogChunk};
 pub use manifest::{Manifests, Versioned};
 pub use offset::{Offset, OffsetRange, Partition};
@@ -71,8 +75,8 @@ pub use order::depends_on_order;
 pub use project::Project;
 pub use segment::{SealedSegment, SealedSegments, state_key};
 pub use snapshot::{
-    Answer, IngestReceipt, PartitionRange, PartitionStatus, Pieces, Snapshot, SnapshotRequest, SpeedLayer,
-    SpeedStatus, SpeedView, SpeedViewStatus, StreamRequest, Tail, ViewRequest,
+    Answer, IngestReceipt, LateTotal, PartitionRange, PartitionStatus, Pieces, Snapshot, SnapshotRequest,
+    SpeedLayer, SpeedStatus, SpeedView, SpeedViewStatus, StreamRequest, Tail, ViewRequest,
 };
 pub use sql_type::sql_type;
 pub use state::{STATE_FORMAT, State};
@@ -81,4 +85,4 @@ pub use stream::StreamDef;
 pub use stream_manifest::{Evolution, Segment, StreamManifest, evolve};
 pub use table::Table;
 pub use template::template;
-pub use view::View;
+pub use view::{View, WindowKey};

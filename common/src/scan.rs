@@ -44,6 +44,8 @@ pub enum Source {
         /// Which cut of the view, from 0.
         cut: usize,
     },
+    /// The relation [`LATE_EVENTS`](crate::LATE_EVENTS).
+    LateEvents,
 }
 
 /// A relation that has a schema and stands for a [`Source`], but must be bound before it can be read.

@@ -1,7 +1,8 @@
 //! What serving asks of the speed layer, and what it is answered.
 //!
 //! A request names the views and streams that one query reads, with the offsets from which on the archive does not
-//! cover them. The answer is taken at one moment: all its parts end at the same offsets.
+//! cover them. The answer is taken at one moment: all its parts end at the same offsets, and watermarks and counts of
+//! late events are those there.
 //!
 //! On the wire an answer is a sequence of frames: a length (4 bytes, little endian) and that many bytes. The first
 //! is JSON, and says what the others are; each of those is the bytes of a [`State`], or an Arrow IPC stream of
@@ -10,6 +11,7 @@
 use crate::coverage::{Horizon, Offsets};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::finality::PartitionWatermark;
 use crate::offset::{OffsetRange, Partition};
 use crate::state::State;
 use arrow::array::RecordBatch;
@@ -28,6 +30,9 @@ pub struct SnapshotRequest {
     pub views: Vec<ViewRequest>,
     /// The streams that it reads event by event.
     pub streams: Vec<StreamRequest>,
+    /// Whether it reads [`LATE_EVENTS`](crate::LATE_EVENTS).
+    #[serde(default)]
+    pub late_events: bool,
 }
 
 /// The states of a view at or above a horizon.
@@ -90,6 +95,10 @@ pub struct Snapshot {
     pub views: Vec<SpeedView>,
     /// For each stream of the request.
     pub streams: Vec<Tail>,
+    /// For each partition of each stream that is covered: its watermark at the end of the coverage.
+    pub watermarks: Vec<PartitionWatermark>,
+    /// The rows of [`LATE_EVENTS`](crate::LATE_EVENTS), if they were asked for.
+    pub late_events: Option<RecordBatch>,
 }
 
 /// The offset ranges of the pieces that something is made of, for each partition of each stream, in offset order.
@@ -186,6 +195,20 @@ pub struct SpeedStatus {
     pub epochs: u64,
     /// The last error of its loop, if the last try failed.
     pub error: Option<String>,
+    /// How many late events it has counted, by stream and view.
+    #[serde(default)]
+    pub late: Vec<LateTotal>,
+}
+
+/// How many events of a stream came late for a view.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LateTotal {
+    /// The stream.
+    pub stream: String,
+    /// The view.
+    pub view: String,
+    /// How many, of those looked at so far.
+    pub count: u64,
 }
 
 /// One partition of a stream.
@@ -207,6 +230,9 @@ pub struct PartitionStatus {
     pub segments_waiting: u64,
     /// How far event time has come, less the allowed delay: nanoseconds since the epoch, UTC.
     pub watermark: Option<i64>,
+    /// Whether nothing has come for as long as the stream's idle timeout.
+    #[serde(default)]
+    pub idle: bool,
 }
 
 /// One view in the speed layer.
@@ -230,11 +256,30 @@ pub struct SpeedViewStatus {
 
 #[derive(Serialize, Deserialize)]
 enum Header {
-    Snapshot { views: Vec<ViewHeader>, streams: Vec<TailHeader> },
-    Retired { relation: String },
-    Building { view: String, done: u64, total: u64 },
-    Unknown { view: String },
-    Failed { view: String, reason: String },
+    Snapshot {
+        views: Vec<ViewHeader>,
+        streams: Vec<TailHeader>,
+        #[serde(default)]
+        watermarks: Vec<PartitionWatermark>,
+        /// Whether the last of the frames has the late events.
+        #[serde(default)]
+        late_events: bool,
+    },
+    Retired {
+        relation: String,
+    },
+    Building {
+        view: String,
+        done: u64,
+        total: u64,
+    },
+    Unknown {
+        view: String,
+    },
+    Failed {
+        view: String,
+        reason: String,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -269,7 +314,12 @@ impl Answer {
                     }
                     Ok(TailHeader { ranges: tail.ranges.clone(), batches: tail.batches.len() })
                 });
-                Header::Snapshot { views, streams: streams.collect::<Result<_>>()? }
+                let streams = streams.collect::<Result<_>>()?;
+                let late_events = snapshot.late_events.is_some();
+                if let Some(rows) = &snapshot.late_events {
+                    blobs.push(ipc(rows)?);
+                }
+                Header::Snapshot { views, streams, watermarks: snapshot.watermarks.clone(), late_events }
             }
             Answer::Retired { relation } => Header::Retired { relation: relation.clone() },
             Answer::Building { view, done, total } => {
@@ -320,7 +370,7 @@ impl Answer {
             Header::Building { view, done, total } => Answer::Building { view, done, total },
             Header::Unknown { view } => Answer::Unknown { view },
             Header::Failed { view, reason } => Answer::Failed { view, reason },
-            Header::Snapshot { views, streams } => {
+            Header::Snapshot { views, streams, watermarks, late_events } => {
                 let views = views.into_iter().map(|view| {
                     let states =
                         view.cuts.into_iter().map(|cut| Ok((cut, State::from_bytes(next()?, origin)?)));
@@ -332,7 +382,12 @@ impl Answer {
                     let batches = batches.collect::<Result<Vec<_>>>()?;
                     Ok(Tail { ranges: tail.ranges, batches: batches.into_iter().flatten().collect() })
                 });
-                Answer::Snapshot(Snapshot { views, streams: streams.collect::<Result<_>>()? })
+                let streams = streams.collect::<Result<_>>()?;
+                let late_events = match late_events {
+                    true => Some(from_ipc(next()?)?.pop().ok_or_else(|| corrupt("has no late events"))?),
+                    false => None,
+                };
+                Answer::Snapshot(Snapshot { views, streams, watermarks, late_events })
             }
         })
     }
@@ -383,6 +438,13 @@ mod tests {
                 ranges: BTreeMap::from([(Partition(0), range)]),
                 batches: vec![batch(&[7])],
             }],
+            watermarks: vec![PartitionWatermark {
+                stream: "s".into(),
+                partition: Partition(1),
+                watermark: Some(-3),
+                idle: true,
+            }],
+            late_events: Some(batch(&[])),
         }
     }
 
@@ -399,6 +461,7 @@ mod tests {
         assert_eq!(read.views[0].states[0].1.batch(), written.views[0].states[0].1.batch());
         assert_eq!(read.streams[0].ranges, written.streams[0].ranges);
         assert_eq!(read.streams[0].batches, written.streams[0].batches);
+        assert_eq!((read.watermarks, read.late_events), (written.watermarks, written.late_events));
         let building = Answer::Building { view: "v".into(), done: 1, total: 3 };
         let read = Answer::from_bytes(&building.to_bytes().unwrap(), "there").unwrap();
         assert!(matches!(read, Answer::Building { view, done: 1, total: 3 } if view == "v"));

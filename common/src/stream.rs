@@ -9,6 +9,7 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The column with the number of the event's partition (`INT`).
 pub const PARTITION: &str = "_partition";
@@ -21,13 +22,15 @@ pub const META_COLUMNS: [&str; 3] = [PARTITION, OFFSET, INGEST_TIME];
 /// What the stream of the events that were rejected from stream `s` is called: `s` and this.
 pub const REJECTED_SUFFIX: &str = "_rejected";
 
-/// How far event time may lag: `WATERMARK FOR column AS expression`.
+/// How far event time may lag: `WATERMARK FOR column AS expression`, and the option `idle_timeout`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watermark {
     /// The event-time column.
     pub column: String,
     /// The expression as SQL, over the stream's columns.
     pub expression: String,
+    /// A partition into which nothing came for this long does not hold back what is final.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// A stream as its `CREATE STREAM` declares it.

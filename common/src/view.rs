@@ -31,6 +31,15 @@ pub struct View {
     notes: Vec<String>,
 }
 
+/// A group key of a view that is a window of time.
+#[derive(Debug, Clone)]
+pub struct WindowKey {
+    /// The stream whose events it groups.
+    pub stream: String,
+    /// The window, over the stream's event columns: a struct of two timestamps, `start` and `end`.
+    pub window: Expr,
+}
+
 impl View {
     /// Derives fold, merge and finish from an analyzed plan over unbound streams.
     ///
@@ -94,6 +103,11 @@ impl View {
     /// The columns of the view's rows.
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(self.finish.schema().inner())
+    }
+
+    /// The windows of time by which the view groups.
+    pub fn windows(&self) -> &[WindowKey] {
+        &[]
     }
 
     /// What is worth knowing about the cuts: why one keeps every event, where an aggregate stands above it.

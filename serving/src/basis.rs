@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use twofold_common::{
     Archive, BatchManifest, BatchViews, Catalog, Coverage, Error, Horizon, Offset, OffsetRange, Offsets,
-    Partition, Result, Segment, Snapshot, SnapshotRequest, StateFile, StreamDef, StreamManifest,
-    StreamRequest, View, ViewRequest, scan::Source,
+    Partition, PartitionWatermark, Result, Segment, Snapshot, SnapshotRequest, StateFile, StreamDef,
+    StreamManifest, StreamRequest, View, ViewRequest, scan::Source,
 };
 
 /// The relations that a query reads, each once.
@@ -23,6 +23,7 @@ use twofold_common::{
 pub(crate) struct Relations {
     views: Vec<Arc<View>>,
     streams: Vec<StreamDef>,
+    late_events: bool,
 }
 
 /// What is stored of them.
@@ -30,6 +31,8 @@ pub(crate) struct Relations {
 pub(crate) struct Basis {
     pub(crate) views: Vec<ViewBasis>,
     pub(crate) streams: Vec<StreamBasis>,
+    /// Whether the late events are read, of which nothing is stored.
+    pub(crate) late_events: bool,
 }
 
 /// A view's batch view: before the first, one that covers nothing.
@@ -67,6 +70,7 @@ impl Relations {
                         relations.streams.push(catalog.stream(stream)?.clone());
                     }
                 }
+                Source::LateEvents => relations.late_events = true,
             }
         }
         Ok(relations)
@@ -81,7 +85,8 @@ impl Basis {
         archive: &Archive,
         batch_views: &BatchViews,
     ) -> Result<Self> {
-        let mut basis = Self { views: Vec::new(), streams: Vec::new() };
+        let late_events = relations.late_events;
+        let mut basis = Self { views: Vec::new(), streams: Vec::new(), late_events };
         for view in &relations.views {
             let manifest = batch_views.latest(view.name(), &view.fingerprint().to_string()).await?;
             let mut horizon = Horizon::new();
@@ -100,7 +105,7 @@ impl Basis {
 
     /// Whether there is nothing to ask of the speed layer.
     pub(crate) fn is_empty(&self) -> bool {
-        self.views.is_empty() && self.streams.is_empty()
+        self.views.is_empty() && self.streams.is_empty() && !self.late_events
     }
 
     /// What lies at or above the basis.
@@ -112,10 +117,11 @@ impl Basis {
         });
         let streams = self.streams.iter();
         let streams = streams.map(|b| StreamRequest { stream: b.def.name.clone(), from: b.end.clone() });
-        SnapshotRequest { views: views.collect(), streams: streams.collect() }
+        let (views, streams) = (views.collect(), streams.collect());
+        SnapshotRequest { views, streams, late_events: self.late_events }
     }
 
-    /// What the basis and a snapshot cover together.
+    /// What the basis and a snapshot cover together, with the watermarks there.
     ///
     /// # Errors
     /// `Internal` if that has a gap or an overlap, lacks a partition, or ends differently for two relations.
@@ -149,6 +155,13 @@ impl Basis {
                 .extend(cover(name, name, &basis.end, |p| tail.ranges.get(&p).map(std::slice::from_ref))?);
         }
         check_ends(&coverage)?;
+        for part in &mut coverage {
+            let of_part =
+                |w: &&PartitionWatermark| (&w.stream, w.partition) == (&part.stream, part.partition);
+            if let Some(known) = snapshot.watermarks.iter().find(of_part) {
+                (part.watermark, part.idle) = (known.watermark, known.idle);
+            }
+        }
         Ok(coverage)
     }
 }
@@ -257,7 +270,15 @@ mod tests {
     }
 
     fn coverage(basis: Vec<StreamBasis>, tails: Vec<Tail>) -> Result<Vec<Coverage>> {
-        Basis { views: Vec::new(), streams: basis }.coverage(&Snapshot { views: Vec::new(), streams: tails })
+        let basis = Basis { views: Vec::new(), streams: basis, late_events: false };
+        let watermark = |(partition, watermark, idle)| PartitionWatermark {
+            stream: "s".into(),
+            partition: Partition(partition),
+            watermark,
+            idle,
+        };
+        let watermarks = [(1, Some(7), true), (2, Some(9), false)].map(watermark).to_vec();
+        basis.coverage(&Snapshot { streams: tails, watermarks, ..Snapshot::default() })
     }
 
     fn refusal(basis: Vec<StreamBasis>, tails: Vec<Tail>) -> String {
@@ -269,6 +290,8 @@ mod tests {
         let covered = coverage(vec![stream("s", 2, 5)], vec![tail(&[range(5, 9), range(5, 5)])]).unwrap();
         assert_eq!((covered[0].batch, covered[0].speed), (range(0, 5), range(5, 9)));
         assert_eq!((covered[1].batch, covered[1].speed), (range(0, 5), range(5, 5)));
+        assert_eq!((covered[0].watermark, covered[0].idle), (None, false));
+        assert_eq!((covered[1].watermark, covered[1].idle), (Some(7), true));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Rows as bytes: JSON, CSV or an Arrow IPC stream.
 //!
-//! **JSON** is `{"columns": [{"name", "type"}], "rows": [{…}], "coverage": [{…}]}`. Integers, 64-bit ones
-//! too, and decimals are JSON numbers with all their digits: a reader that takes numbers for doubles loses
+//! **JSON** is `{"columns": [{"name", "type"}], "rows": [{…}], "coverage": [{…}], "watermark": "…"}`. Integers, 64-bit
+//! ones too, and decimals are JSON numbers with all their digits: a reader that takes numbers for doubles loses
 //! those beyond 2^53. A double is written so that it reads back to the same bits; NaN and the infinities,
 //! which JSON does not have, are null. Dates and times are ISO 8601 (a `TIMESTAMP` has no zone and is UTC),
 //! BYTEA is hexadecimal, lists are arrays, structs are objects. Every row has every column; null is `null`.
@@ -25,7 +25,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::Cursor;
 use std::sync::Arc;
-use twofold_common::{Error, Result, sql_type};
+use twofold_common::{Error, Result, rfc3339, sql_type};
 
 /// Where an Arrow stream's schema has the coverage.
 const COVERAGE_KEY: &str = "twofold.coverage";
@@ -135,7 +135,8 @@ impl Rows {
         writer.write_batches(&self.batches.iter().collect::<Vec<_>>())?;
         writer.finish()?;
         drop(writer);
-        bytes.extend_from_slice(format!(",\"coverage\":{}}}\n", self.coverage_json()?).as_bytes());
+        let (coverage, watermark) = (self.coverage_json()?, json!(self.watermark().map(rfc3339)));
+        bytes.extend_from_slice(format!(",\"coverage\":{coverage},\"watermark\":{watermark}}}\n").as_bytes());
         Ok(bytes)
     }
 
@@ -190,7 +191,8 @@ mod tests {
 
     fn rows(columns: Vec<(&str, ArrayRef)>) -> Rows {
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let coverage = Coverage::assemble("v", "s", Partition(0), Offset(3), &[]).unwrap();
+        let mut coverage = Coverage::assemble("v", "s", Partition(0), Offset(3), &[]).unwrap();
+        coverage.watermark = Some(1_000_000_001);
         Rows { schema: batch.schema(), batches: vec![batch], coverage: vec![coverage] }
     }
 
@@ -216,6 +218,8 @@ mod tests {
         assert_eq!(json["rows"][1]["t"], json!("2013-01-01T10:00:00.000000001"));
         assert_eq!(json["rows"][0]["b"], json!("00ff"));
         assert_eq!(json["coverage"][0]["batch"], json!([0, 3]));
+        assert_eq!(json["coverage"][0]["watermark"], json!("1970-01-01T00:00:01.000000001Z"));
+        assert_eq!(json["watermark"], json!("1970-01-01T00:00:01.000000001Z"));
     }
 
     #[test]

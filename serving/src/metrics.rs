@@ -54,6 +54,8 @@ const STATE_BYTES: Name = Name {
     help: "About how much memory the speed layer's states of a view take",
     unit: Some(Unit::Bytes),
 };
+const LATE: Name =
+    name("twofold_late_events", "Events that came after the end of their window, by stream and view");
 const BUILDING: Name =
     name("twofold_view_building_events", "Events that are still to be folded to build a view");
 
@@ -143,6 +145,11 @@ fn gauges(speed: Option<&SpeedStatus>) -> Registry {
             watermark.get_or_create(&labels).set(nanoseconds.div_euclid(1_000_000_000));
         }
     }
+    let late: Counters = register(&mut registry, LATE, Counters::default());
+    for total in &speed.late {
+        let labels = vec![("stream", total.stream.clone()), ("view", total.view.clone())];
+        late.get_or_create(&labels).inc_by(total.count);
+    }
     for v in &speed.views {
         let labels = vec![("view", v.view.clone()), ("fingerprint", v.fingerprint.short())];
         set(&rows, &labels, v.rows);
@@ -167,7 +174,7 @@ fn register<M: Metric + Clone>(registry: &mut Registry, name: Name, metric: M) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use twofold_common::{Partition, PartitionStatus};
+    use twofold_common::{LateTotal, Partition, PartitionStatus};
 
     #[test]
     fn what_was_counted_is_told() {
@@ -201,8 +208,10 @@ mod tests {
             archived: 4,
             segments_waiting: 0,
             watermark: Some(1_500_000_000),
+            idle: false,
         };
-        let speed = SpeedStatus { partitions: vec![partition], ..Default::default() };
+        let late = vec![LateTotal { stream: "s".into(), view: "v".into(), count: 5 }];
+        let speed = SpeedStatus { partitions: vec![partition], late, ..Default::default() };
         let text = Metrics::default().encode(Some(&speed)).unwrap();
         assert!(text.contains("twofold_lag_offsets{stream=\"s\",partition=\"1\"} 2\n"), "{text}");
         assert!(
@@ -210,5 +219,6 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("twofold_speed_up 1\n"), "{text}");
+        assert!(text.contains("twofold_late_events_total{stream=\"s\",view=\"v\"} 5\n"), "{text}");
     }
 }

@@ -9,6 +9,7 @@
 //! speed layer has dropped what lies above a manifest, there is a newer one: take that, and ask again.
 //!
 //! An answer is whole or an error: without the speed layer there is none. Two queries may see two moments.
+//! `is_final` tells of the watermark of the answer: the least over all partitions of all relations of the query.
 //! What was acknowledged before a query is in its answer, as far as the speed layer has got to it: coverage
 //! tells.
 
@@ -32,8 +33,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use twofold_common::scan::{Source, bind, sources};
 use twofold_common::{
-    Answer, Archive, BatchViews, Catalog, Coverage, Error, IngestReceipt, Kind, Result, Snapshot, SpeedLayer,
-    SpeedView, State, StateFile, depends_on_order,
+    Answer, Archive, BatchViews, Catalog, Coverage, Error, IngestReceipt, Kind, LATE_EVENTS, LateEvents,
+    Result, Snapshot, SpeedLayer, SpeedView, State, StateFile, decide, depends_on_order, least_watermark,
 };
 
 /// How often a query starts again because the speed layer has moved on.
@@ -135,7 +136,8 @@ impl Serving {
     async fn answer(&self, plan: LogicalPlan) -> Result<Rows> {
         let ordered = depends_on_order(&plan)?;
         let (bindings, coverage) = self.bindings(&sources(&plan)?, ordered).await?;
-        let bound = bind(plan, |source| {
+        let watermark = least_watermark(coverage.iter().map(|part| (part.watermark, part.idle)));
+        let bound = bind(decide(plan, watermark)?, |source| {
             let relation = bindings.get(&key(source));
             relation.cloned().ok_or_else(|| Error::Internal(format!("nothing is bound to {:?}", key(source))))
         })?;
@@ -262,6 +264,14 @@ impl Serving {
                     let (archive, schema) = (self.archive.clone(), basis.def.event_schema());
                     Arc::new(Events::new(archive, schema, &basis.segments, &tail.batches)?)
                 }
+                Source::LateEvents => {
+                    let rows = snapshot.late_events.as_ref();
+                    let rows = rows.ok_or_else(|| {
+                        Error::Internal("the speed layer's answer lacks the late events".into())
+                    })?;
+                    let rows = conform(rows, &LateEvents::schema(), || LATE_EVENTS.to_string())?;
+                    Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?)
+                }
             };
             bindings.insert(key(source), relation);
         }
@@ -279,6 +289,7 @@ fn key(source: &Source) -> Key {
     match source {
         Source::State { view, cut, .. } => (view.clone(), Some(*cut)),
         Source::Stream(stream) => (stream.clone(), None),
+        Source::LateEvents => (LATE_EVENTS.to_string(), None),
     }
 }
 

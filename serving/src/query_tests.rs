@@ -226,3 +226,40 @@ async fn only_queries_are_answered() {
 fn digits_are_grouped_by_three() {
     assert_eq!([0, 999, 1000, 1_203_000].map(grouped), ["0", "999", "1,000", "1,203,000"]);
 }
+
+fn texts(rows: &Rows) -> String {
+    let csv = rows.encode(crate::Format::Csv).unwrap();
+    String::from_utf8(csv).unwrap().lines().skip(1).collect::<Vec<_>>().join(";")
+}
+
+#[tokio::test]
+async fn is_final_tells_of_the_watermark_of_the_answer() {
+    let world = World::new().await;
+    let answer = async |sql: &str| texts(&world.serving().query(sql).await.unwrap());
+    // The least of the two partitions is 10:00:00; the other has come a nanosecond further.
+    let ends = "is_final(TIMESTAMP '2013-01-01 10:00:00') AS a, is_final(TIMESTAMP '2013-01-01 10:00:00.000000001') AS b";
+    assert_eq!(answer(&format!("SELECT {ends} FROM totals")).await, "true,false");
+    assert_eq!(answer(&format!("SELECT {ends} FROM flights LIMIT 1")).await, "true,false");
+    assert_eq!(answer(&format!("SELECT {ends} FROM airlines LIMIT 1")).await, "false,false");
+    assert_eq!(
+        answer("SELECT n FROM totals WHERE is_final(TIMESTAMP '2013-01-01 10:00:00')").await,
+        (2 * EVENTS).to_string()
+    );
+}
+
+#[tokio::test]
+async fn late_events_are_a_relation_like_any_other() {
+    let world = World::new().await;
+    let sql = "SELECT l.stream, l.view, partition, window_start, window_end, l.count, worst_lateness_ms, t.n \
+               FROM twofold_late_events l CROSS JOIN totals t";
+    let rows = world.serving().query(sql).await.unwrap();
+    let all = 2 * EVENTS;
+    let expected = format!("flights,totals,1,1970-01-01T00:00:00,1970-01-01T00:01:00,3,1,{all}");
+    assert_eq!(texts(&rows), expected);
+    let alone = world.serving().query("SELECT sum(count) FROM twofold_late_events").await.unwrap();
+    assert_eq!((texts(&alone).as_str(), alone.coverage.len()), ("3", 0));
+    let plain = world.serving().query("SELECT n FROM totals").await.unwrap();
+    assert_eq!(texts(&plain), all.to_string());
+    let asked = world.speed.script(|s| s.asked.iter().map(|r| r.late_events).collect::<Vec<_>>());
+    assert_eq!(asked, [true, true, false]);
+}

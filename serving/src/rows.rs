@@ -2,7 +2,7 @@
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use twofold_common::Coverage;
+use twofold_common::{Coverage, least_watermark};
 
 /// The answer to a query.
 #[derive(Debug, Clone)]
@@ -16,6 +16,12 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// The watermark of the answer: the least of its partitions', in nanoseconds since the epoch, UTC. A window that
+    /// ends there or before is final.
+    pub fn watermark(&self) -> Option<i64> {
+        least_watermark(self.coverage.iter().map(|part| (part.watermark, part.idle)))
+    }
+
     /// How many rows there are.
     pub fn num_rows(&self) -> usize {
         self.batches.iter().map(RecordBatch::num_rows).sum()

@@ -5,12 +5,11 @@
 //! says why; the stored part is there all the same.
 
 use crate::query::Serving;
-use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use twofold_common::{
     AuditSummary, BatchManifest, Horizon, PartitionStatus, Result, Segment, SpeedStatus, SpeedViewStatus,
-    StreamDef, StreamManifest, Versioned, View, stream::REJECTED_SUFFIX,
+    StreamDef, StreamManifest, Versioned, View, least_watermark, rfc3339, stream::REJECTED_SUFFIX,
 };
 
 /// The state of a project.
@@ -77,6 +76,9 @@ pub struct StreamPartition {
     pub lag: Option<u64>,
     /// How far event time has come, less the allowed delay: RFC 3339, UTC.
     pub watermark: Option<String>,
+    /// Whether nothing has come for as long as the stream's idle timeout.
+    #[serde(default)]
+    pub idle: bool,
 }
 
 /// The state of a maintained view.
@@ -98,6 +100,9 @@ pub struct ViewStatus {
     pub building: Option<Building>,
     /// Why it stands still, if its query failed on an event.
     pub failed: Option<String>,
+    /// The least watermark of the partitions of its streams: RFC 3339, UTC. Windows that end there or before are final.
+    #[serde(default)]
+    pub watermark: Option<String>,
 }
 
 /// Whether a view can be queried.
@@ -226,6 +231,7 @@ fn partition(partition: u32, segments: &[Segment], known: Option<&PartitionStatu
         folded: known.map(|k| k.folded),
         lag: known.map(|k| k.log_end.saturating_sub(k.folded)),
         watermark: known.and_then(|k| k.watermark).map(rfc3339),
+        idle: known.is_some_and(|k| k.idle),
     }
 }
 
@@ -250,7 +256,11 @@ fn view(view: &View, batch: Option<Versioned<BatchManifest>>, speed: Option<&Spe
         _ if building.is_some() => ViewState::Building,
         _ => ViewState::Live,
     };
+    let partitions = speed.into_iter().flat_map(|s| &s.partitions);
+    let mine = partitions.filter(|p| view.streams().contains(&p.stream));
+    let watermark = least_watermark(mine.map(|p| (p.watermark, p.idle)));
     ViewStatus {
+        watermark: watermark.map(rfc3339),
         name: view.name().to_string(),
         fingerprint: view.fingerprint().to_string(),
         state,
@@ -274,9 +284,4 @@ fn batch(manifest: Versioned<BatchManifest>) -> BatchStatus {
         horizon: body.horizon,
         audit: body.audit,
     }
-}
-
-/// Nanoseconds since the epoch as RFC 3339, UTC.
-fn rfc3339(nanoseconds: i64) -> String {
-    DateTime::<Utc>::from_timestamp_nanos(nanoseconds).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }

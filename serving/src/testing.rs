@@ -12,9 +12,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use twofold_common::stream::{at_or_above, below};
 use twofold_common::{
-    Answer, Archive, AuditSummary, BatchManifest, BatchViews, Catalog, Error, Folder, IngestReceipt, Merger,
-    NewSegment, Offset, OffsetRange, Partition, PartitionStatus, Project, Result, Snapshot, SnapshotRequest,
-    SpeedLayer, SpeedStatus, SpeedView, SpeedViewStatus, State, Store, StreamDef, Tail, View,
+    Answer, Archive, AuditSummary, BatchManifest, BatchViews, Catalog, Error, Folder, IngestReceipt,
+    LateEvents, Merger, NewSegment, Offset, OffsetRange, Partition, PartitionStatus, PartitionWatermark,
+    Project, Result, Snapshot, SnapshotRequest, SpeedLayer, SpeedStatus, SpeedView, SpeedViewStatus, State,
+    Store, StreamDef, Tail, View,
 };
 
 const SQL: &str = "
@@ -296,6 +297,25 @@ impl SpeedLayer for FoldingSpeed {
             }
             snapshot.streams.push(tail);
         }
+        snapshot.watermarks = (0..2)
+            .map(|p| PartitionWatermark {
+                stream: "flights".into(),
+                partition: Partition(p),
+                watermark: Some(1_357_034_400_000_000_000 + i64::from(p)),
+                idle: false,
+            })
+            .collect();
+        if request.late_events {
+            let late = LateEvents {
+                stream: "flights".into(),
+                view: "totals".into(),
+                partition: Partition(1),
+                window: Some((0, 60_000_000_000)),
+                count: 3,
+                worst_lateness: 1_999_999,
+            };
+            snapshot.late_events = Some(LateEvents::batch(&[late])?);
+        }
         Ok(Answer::Snapshot(snapshot))
     }
 
@@ -326,7 +346,8 @@ impl SpeedLayer for FoldingSpeed {
             folded: EVENTS - 2,
             archived: 0,
             segments_waiting: 1,
-            watermark: Some(1_357_034_400_000_000_000),
+            watermark: Some(1_357_034_400_000_000_000 + i64::from(p)),
+            idle: false,
         };
         let views = self.catalog.views().values().map(|view| SpeedViewStatus {
             view: view.name().to_string(),
@@ -342,6 +363,7 @@ impl SpeedLayer for FoldingSpeed {
             views: views.collect(),
             epochs: 11,
             error: None,
+            late: Vec::new(),
         })
     }
 }

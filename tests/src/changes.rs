@@ -98,7 +98,11 @@ async fn states_that_were_let_go_are_not_given() {
     let view = ViewRequest { view: "counts".into(), fingerprint, from: Default::default() };
     let stream = StreamRequest { stream: "clicks".into(), from: Default::default() };
     for (views, streams) in [(vec![view], vec![]), (vec![], vec![stream])] {
-        let answer = platform.engine().snapshot(&SnapshotRequest { views, streams }).await.unwrap();
+        let answer = platform
+            .engine()
+            .snapshot(&SnapshotRequest { views, streams, ..Default::default() })
+            .await
+            .unwrap();
         assert!(matches!(answer, Answer::Retired { .. }), "{answer:?}");
     }
 }

@@ -14,5 +14,6 @@ mod oracle;
 mod parity;
 mod process;
 mod three_processes;
+mod watermarks;
 
 mod views;

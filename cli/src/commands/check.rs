@@ -52,6 +52,9 @@ fn describe_stream(stream: &StreamDef) -> String {
     let _ = writeln!(text, "  columns: {}", columns(&stream.schema));
     if let Some(watermark) = &stream.watermark {
         let _ = writeln!(text, "  watermark: {}", watermark.expression);
+        if let Some(timeout) = watermark.idle_timeout {
+            let _ = writeln!(text, "  a partition is idle after {timeout:?} without events");
+        }
     }
     text + "\n"
 }

@@ -57,8 +57,17 @@ fn describe(status: &Status) -> String {
     }
     let rows: Vec<_> = status.views.iter().map(view_line).collect();
     if !rows.is_empty() {
-        let heads =
-            ["view", "fingerprint", "state", "batch", ">covers", ">batch rows", ">speed rows", "audit"];
+        let heads = [
+            "view",
+            "fingerprint",
+            "state",
+            "batch",
+            ">covers",
+            ">batch rows",
+            ">speed rows",
+            "watermark",
+            "audit",
+        ];
         let _ = write!(text, "\n{}", columns(&heads, &rows));
     }
     for view in &status.views {
@@ -100,7 +109,7 @@ fn stream_line(stream: &StreamStatus, p: &StreamPartition) -> Vec<String> {
         count(p.segments),
         known(p.segments_waiting),
         bytes(p.archived_bytes),
-        p.watermark.clone().unwrap_or_else(|| "-".into()),
+        p.watermark.clone().unwrap_or_else(|| "-".into()) + if p.idle { " (idle)" } else { "" },
     ]
 }
 
@@ -135,6 +144,7 @@ fn view_line(view: &ViewStatus) -> Vec<String> {
         or_dash(batch.map(|b| count(horizon(b)))),
         or_dash(batch.map(|b| count(b.rows))),
         or_dash(view.speed.map(|s| count(s.rows))),
+        or_dash(view.watermark.clone()),
         or_dash(batch.map(audit)),
     ]
 }
@@ -160,6 +170,7 @@ mod tests {
             folded: only(29_000),
             lag: only(1_000),
             watermark: known.then(|| "2013-01-01T00:00:00Z".into()),
+            idle: false,
         }
     }
 
@@ -173,6 +184,7 @@ mod tests {
             speed: Some(SpeedStates { segments: 1, rows: 16, bytes: 4_096 }),
             building: Some(Building { done: 5, total: 10 }),
             failed: None,
+            watermark: (state == ViewState::Live).then(|| "2013-01-01T00:00:00Z".into()),
         }
     }
 
@@ -209,9 +221,9 @@ mod tests {
         flights          0  [0, 30,000)  29,000  1,000    25,000         1        0  195.3 KiB  2013-01-01T00:00:00Z
         flights: 2 rejected events, kept in flights_rejected
 
-        view    fingerprint       state              batch                             covers  batch rows  speed rows  audit
-        delays  0123456789abcdef  live               incremental 2013-01-02T00:00:00Z  25,000          16          16  1 equal, 0 unaudited
-        days    0123456789abcdef  building, 5 of 10  -                                      -           -          16  -
+        view    fingerprint       state              batch                             covers  batch rows  speed rows  watermark             audit
+        delays  0123456789abcdef  live               incremental 2013-01-02T00:00:00Z  25,000          16          16  2013-01-01T00:00:00Z  1 equal, 0 unaudited
+        days    0123456789abcdef  building, 5 of 10  -                                      -           -          16  -                     -
 
         views computed when asked for: punctuality
         tables: airlines (16 rows)
@@ -231,8 +243,8 @@ mod tests {
         flights          0    ?       ?    ?    25,000         1        ?  195.3 KiB  -
         flights: 2 rejected events, kept in flights_rejected
 
-        view    fingerprint       state    batch  covers  batch rows  speed rows  audit
-        delays  0123456789abcdef  offline  -           -           -          16  -
+        view    fingerprint       state    batch  covers  batch rows  speed rows  watermark  audit
+        delays  0123456789abcdef  offline  -           -           -          16  -          -
         "#);
     }
 }

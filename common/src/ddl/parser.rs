@@ -3,6 +3,7 @@
 use super::{Location, Statement, ViewDef};
 use crate::error::{Error, Result};
 use crate::functions::Functions;
+use crate::late_events::SYSTEM_PREFIX;
 use crate::stream::REJECTED_SUFFIX;
 use datafusion::sql::planner::IdentNormalizer;
 use datafusion::sql::sqlparser::ast::{Ident, SetExpr};
@@ -202,6 +203,8 @@ fn refusal(name: &str) -> Option<String> {
     let safe = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.starts_with('_') {
         Some("names that begin with `_` are reserved".to_string())
+    } else if name.to_ascii_lowercase().starts_with(SYSTEM_PREFIX) {
+        Some(format!("names that begin with `{SYSTEM_PREFIX}` are reserved for what Twofold tells of itself"))
     } else if name.to_ascii_lowercase().ends_with(REJECTED_SUFFIX) {
         Some(format!("names that end in `{REJECTED_SUFFIX}` are reserved for rejected events"))
     } else if !name.chars().all(safe) || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {

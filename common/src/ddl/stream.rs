@@ -5,12 +5,14 @@ use super::parser::{StatementParser, normalize};
 use super::{Location, Statement, columns, watermark};
 use crate::error::Result;
 use crate::stream::{StreamDef, Watermark};
-use arrow::datatypes::Schema;
+use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
+use arrow::datatypes::{IntervalMonthDayNano, Schema};
 use datafusion::sql::sqlparser::ast::{ColumnDef, Expr};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use std::sync::Arc;
+use std::time::Duration;
 
 const MAX_PARTITIONS: u32 = 1024;
 
@@ -26,14 +28,22 @@ pub(super) struct WatermarkClause {
 pub(super) fn parse(parser: &mut StatementParser<'_>, location: Location) -> Result<Statement> {
     let name = parser.name("stream")?;
     let (columns, clause) = body(parser)?;
-    let options = Options::parse(parser, &["partitions", "partition_by"])?;
+    let options = Options::parse(parser, &["partitions", "partition_by", "idle_timeout"])?;
     let schema = stream_schema(&location, columns)?;
     let watermark = match clause {
         Some(clause) => {
             watermark::check(&schema, &clause, parser.functions)?;
-            Some(Watermark { column: clause.column, expression: clause.expression.to_string() })
+            let idle_timeout = options.text("idle_timeout", "an interval, as '1 minute'", interval)?;
+            Some(Watermark { column: clause.column, expression: clause.expression.to_string(), idle_timeout })
         }
-        None => None,
+        None => {
+            if let Some(at) = options.location("idle_timeout") {
+                return Err(at.error(
+                    "option `idle_timeout`: the stream has no WATERMARK that a partition could hold back",
+                ));
+            }
+            None
+        }
     };
     let stream = StreamDef {
         name,
@@ -93,6 +103,17 @@ fn stream_schema(location: &Location, columns: Vec<(Location, ColumnDef)>) -> Re
         }
     }
     Ok(schema)
+}
+
+/// The length that `text` says as SQL's INTERVAL does; `None` if it says none, months, or nothing above zero.
+fn interval(text: &str) -> Option<Duration> {
+    let IntervalMonthDayNano { months: 0, days, nanoseconds } = parse_interval_month_day_nano(text).ok()?
+    else {
+        return None;
+    };
+    let days = i64::from(days).checked_mul(86_400_000_000_000)?;
+    let length = u64::try_from(days.checked_add(nanoseconds)?).ok()?;
+    (length > 0).then(|| Duration::from_nanos(length))
 }
 
 fn partition_by(options: &Options, schema: &Schema) -> Result<Option<String>> {

@@ -67,6 +67,7 @@ fn a_stream_has_its_columns_options_and_watermark() {
         watermark: Some(Watermark {
             column: "event_time".into(),
             expression: "event_time - INTERVAL '1 hour'".into(),
+            idle_timeout: None,
         }),
     };
     assert_eq!(stream(FLIGHTS), expected);
@@ -108,6 +109,25 @@ fn columns_that_cannot_be_are_refused() {
         ("CREATE STREAM s (a STRUCT<b INTERVAL>)", "column `a` is an INTERVAL: Parquet cannot hold it"),
         ("CREATE STREAM s (WATERMARK FOR a AS a)", "a stream needs at least one column"),
     ]);
+}
+
+#[test]
+fn an_idle_timeout_is_an_interval_above_zero() {
+    let sql = |timeout: &str| {
+        format!("CREATE STREAM s (t TIMESTAMP, WATERMARK FOR t AS t)\nWITH (idle_timeout = {timeout})")
+    };
+    let timeout = |text: &str| stream(&sql(text)).watermark.unwrap().idle_timeout.unwrap().as_secs_f64();
+    assert_eq!(timeout("'1 minute'"), 60.0);
+    assert_eq!(timeout("'1 day 0.5 seconds'"), 86_400.5);
+    for wrong in ["'0 s'", "'-1 minute'", "'1 month'", "'soon'", "60"] {
+        let message = error(&sql(wrong));
+        assert!(message.contains("option `idle_timeout`: expected an interval, as '1 minute'"), "{message}");
+    }
+    let without = error("CREATE STREAM s (t TIMESTAMP)\nWITH (idle_timeout = '1 minute')");
+    assert_eq!(
+        without,
+        "f.sql:2:7: option `idle_timeout`: the stream has no WATERMARK that a partition could hold back"
+    );
 }
 
 #[test]
@@ -159,6 +179,7 @@ fn names_that_cannot_be_are_refused_for_streams_tables_and_views() {
             "f.sql:1:15: `_s` cannot be the name of a stream: names that begin with `_`",
         ),
         ("CREATE VIEW s_rejected AS SELECT 1", "names that end in `_rejected` are reserved"),
+        ("CREATE TABLE Twofold_x (a INT)", "names that begin with `twofold_` are reserved"),
         ("CREATE TABLE \"../etc\" WITH (path = 'x.csv')", "a name is ASCII letters, digits and `_`"),
         ("CREATE TABLE \"\" WITH (path = 'x.csv')", "a name is ASCII letters"),
         ("CREATE VIEW a.b AS SELECT 1", "a view's name has one part"),

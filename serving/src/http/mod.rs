@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! POST /v1/streams/{name}     events -> {"accepted", "rejected", "offsets", "reasons"} after they are durable
-//! POST /v1/sql                {"sql": "…"} -> {"columns", "rows", "coverage"}
+//! POST /v1/sql                {"sql": "…"} -> {"columns", "rows", "coverage", "watermark"}
 //! GET  /v1/views/{name}       ?column=value&… -> the same
 //! GET  /v1/status             see [`Status`](crate::Status)
 //! GET  /healthz               200 while the process lives; it says nothing about the other layers
@@ -14,7 +14,7 @@
 //!
 //! Rows come as JSON, CSV or an Arrow stream: `?format=json|csv|arrow`, else the first of these that `Accept`
 //! names, else JSON. CSV and Arrow have the coverage in the header `twofold-coverage` if it is short, Arrow
-//! also in its metadata. `column=value` given for two columns asks for both, twice for one column for either;
+//! also in its metadata, and the watermark of the answer, if it has one, in `twofold-watermark`. `column=value` given for two columns asks for both, twice for one column for either;
 //! `limit=n` bounds the rows. A column that is called `limit` or `format` is for SQL.
 //!
 //! Every error is `{"error": "<what and what to do>", "kind": "…"}`, see [`wire`](twofold_common::wire). No

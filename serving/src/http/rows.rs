@@ -12,12 +12,14 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
 use std::sync::Arc;
-use twofold_common::Error;
+use twofold_common::{Error, rfc3339};
 
 /// How many bytes a statement may have.
 pub(super) const SQL_LIMIT: usize = 1 << 20;
 /// The header with the coverage, where the body has no place for it.
 const COVERAGE: HeaderName = HeaderName::from_static("twofold-coverage");
+/// The header with the watermark of the answer, if it has one, where the body has no place for it.
+const WATERMARK: HeaderName = HeaderName::from_static("twofold-watermark");
 /// Longer headers are refused by many clients.
 const COVERAGE_LIMIT: usize = 4096;
 
@@ -110,6 +112,9 @@ fn respond(rows: Rows, format: Format) -> Result<Response, Failure> {
             && coverage.len() <= COVERAGE_LIMIT
         {
             headers.insert(COVERAGE, value);
+        }
+        if let Some(value) = rows.watermark().and_then(|at| HeaderValue::from_str(&rfc3339(at)).ok()) {
+            headers.insert(WATERMARK, value);
         }
     }
     Ok(response)

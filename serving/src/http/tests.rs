@@ -38,9 +38,12 @@ async fn sql_gives_columns_rows_and_coverage() {
             "columns": [{"name": "n", "type": "BIGINT"}],
             "rows": [{"n": 2 * EVENTS}],
             "coverage": [
-                {"relation": "totals", "stream": "flights", "partition": 0, "batch": [0, 10], "speed": [10, EVENTS]},
-                {"relation": "totals", "stream": "flights", "partition": 1, "batch": [0, 0], "speed": [0, EVENTS]},
+                {"relation": "totals", "stream": "flights", "partition": 0, "batch": [0, 10], "speed": [10, EVENTS],
+                 "watermark": "2013-01-01T10:00:00Z"},
+                {"relation": "totals", "stream": "flights", "partition": 1, "batch": [0, 0], "speed": [0, EVENTS],
+                 "watermark": "2013-01-01T10:00:00.000000001Z"},
             ],
+            "watermark": "2013-01-01T10:00:00Z",
         })
     );
 }
@@ -54,6 +57,7 @@ async fn rows_come_in_the_format_that_is_asked_for() {
     assert_eq!(body, format!("n\n{}\n", 2 * EVENTS));
     assert_eq!(headers["content-type"], "text/csv; charset=utf-8");
     assert!(headers["twofold-coverage"].to_str().unwrap().contains("\"relation\":\"totals\""));
+    assert_eq!(headers["twofold-watermark"], "2013-01-01T10:00:00Z");
 
     let arrow = "application/vnd.apache.arrow.stream";
     let request = Request::get("/v1/views/delays").header("accept", arrow).body(Body::empty()).unwrap();

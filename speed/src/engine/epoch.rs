@@ -4,7 +4,7 @@
 //! state after an epoch = merge(state before it, fold(the epoch's events))
 //! ```
 //!
-//! States, offsets and the open segment change in one transaction.
+//! States, offsets, the open segment and the counts of late events change in one transaction.
 
 use super::held::Place;
 use super::store::{SegmentRecord, UnitId, Write};
@@ -51,13 +51,12 @@ impl Engine {
         });
         record.end = chunk.range.end;
         record.rows += rows(events);
-        let newest = match worker.watermarks.get(stream) {
-            Some(expr) => expr.of(events)?,
-            None => None,
-        };
-        record.watermark = watermark.max(record.watermark).max(newest);
-
         let mut writes = Vec::new();
+        if let Some(time) = worker.times.get(stream) {
+            let times = time.of(events)?;
+            record.watermark = watermark.max(record.watermark).max(super::watermark::watermark(&times));
+            writes.extend(self.late(worker, place, folded, chunk.range.end, events, &times)?);
+        }
         let readers: Vec<Digest> = {
             let held = self.read();
             let at_front = held.views.iter().filter(|(_, view)| {
@@ -69,6 +68,10 @@ impl Engine {
             writes.extend(self.fold(worker, fingerprint, place, start, chunk.range, events).await?);
         }
         writes.push(Write::Segment { stream: stream.clone(), partition: *partition, start, record });
+        if rows(events) > 0 {
+            let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+            held.partitions.entry(place.clone()).or_default().came = (self.clock)();
+        }
         Ok(writes)
     }
 

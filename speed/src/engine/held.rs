@@ -10,12 +10,13 @@
 //! Everything here is values. A change is decided as a list of [`Write`]s, committed to the store, and only then
 //! [applied](Held::apply): memory is what the store would load.
 
+use super::late::LateCounter;
 use super::store::{SegmentRecord, UnitId, Write};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use twofold_common::{
-    Answer, Digest, Offset, OffsetRange, Offsets, Partition, SealedSegment, SpeedView, State, View,
-    ViewRequest,
+    Answer, Digest, LATE_EVENTS, LateEvents, LateTotal, Offset, OffsetRange, Offsets, Partition,
+    SealedSegment, SpeedView, State, View, ViewRequest,
 };
 
 /// A partition of a stream.
@@ -61,6 +62,8 @@ pub(crate) struct HeldSegments {
     pub(crate) folded: Offset,
     /// The watermark at `folded`.
     pub(crate) watermark: Option<i64>,
+    /// When something last came, or else when the engine was opened. Not stored: who starts again waits again.
+    pub(crate) came: i64,
 }
 
 impl HeldSegments {
@@ -84,20 +87,30 @@ pub(crate) struct Held {
     /// Views whose states are stored, but which the project does not have (any more): for `gc`.
     pub(crate) removed: BTreeMap<Digest, u64>,
     pub(crate) epochs: u64,
+    /// What is counted of late events, for each view that reads a partition of a stream with a watermark.
+    pub(crate) late: BTreeMap<Place, BTreeMap<Digest, LateCounter>>,
 }
 
 impl Held {
-    /// Of these partitions and views, nothing yet.
+    /// Of these partitions and views, nothing yet; late events are counted in streams that are `timed`.
     pub(crate) fn new(
         places: impl IntoIterator<Item = Place>,
         views: impl IntoIterator<Item = Arc<View>>,
+        timed: impl Fn(&str) -> bool,
     ) -> Self {
+        let (places, views): (Vec<_>, Vec<_>) = (places.into_iter().collect(), views.into_iter().collect());
+        let counters = |place: &Place| {
+            let readers = views.iter().filter(|view| timed(&place.0) && view.streams().contains(&place.0));
+            (place.clone(), readers.map(|view| (view.fingerprint(), LateCounter::default())).collect())
+        };
+        let late = places.iter().map(counters).collect();
         let view = |view: Arc<View>| {
             (view.fingerprint(), HeldView { view, partitions: BTreeMap::new(), failed: None })
         };
         Self {
             partitions: places.into_iter().map(|place| (place, HeldSegments::default())).collect(),
             views: views.into_iter().map(view).collect(),
+            late,
             ..Held::default()
         }
     }
@@ -148,6 +161,12 @@ impl Held {
                         && let Some(unit) = partition.units.get_mut(&id.start)
                     {
                         unit.runs.entry(cut).or_default().retain(|run| run.number != number);
+                    }
+                }
+                Write::Late { id, change } => {
+                    let of_place = self.late.get_mut(&(id.stream, id.partition));
+                    if let Some(counter) = of_place.and_then(|all| all.get_mut(&id.fingerprint)) {
+                        counter.apply(&change);
                     }
                 }
                 Write::DropView { fingerprint } => {
@@ -255,6 +274,42 @@ impl Held {
                 states: record.states.clone(),
             })
             .collect()
+    }
+
+    /// The late events of all views, or that they are still being counted.
+    pub(crate) fn late_events(&self) -> Result<Vec<LateEvents>, Answer> {
+        let counters = || self.late.iter().flat_map(|(place, all)| all.values().map(move |c| (place, c)));
+        let done: u64 = counters().map(|(place, c)| c.to.min(self.folded(place)).0).sum();
+        let total: u64 = counters().map(|(place, _)| self.folded(place).0).sum();
+        if done < total {
+            return Err(Answer::Building { view: LATE_EVENTS.to_string(), done, total });
+        }
+        let mut rows = Vec::new();
+        for ((stream, partition), all) in &self.late {
+            for (fingerprint, counter) in all {
+                let Some(view) = self.views.get(fingerprint) else { continue };
+                rows.extend(counter.rows(view.view.name(), stream, *partition));
+            }
+        }
+        rows.sort_by(|a, b| (&a.view, &a.stream, a.partition).cmp(&(&b.view, &b.stream, b.partition)));
+        Ok(rows)
+    }
+
+    /// How many late events were counted so far, by stream and view.
+    pub(crate) fn late_totals(&self) -> Vec<LateTotal> {
+        let mut totals: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for ((stream, _), all) in &self.late {
+            for (fingerprint, counter) in all {
+                let Some(view) = self.views.get(fingerprint) else { continue };
+                *totals.entry((stream, view.view.name())).or_default() += counter.total();
+            }
+        }
+        let total = |((stream, view), count): ((&str, &str), u64)| LateTotal {
+            stream: stream.to_string(),
+            view: view.to_string(),
+            count,
+        };
+        totals.into_iter().map(total).collect()
     }
 
     /// The ends of a stream's partitions.

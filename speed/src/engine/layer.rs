@@ -1,15 +1,17 @@
 //! The engine as [`SpeedLayer`]: what serving, batch and the command line ask of it.
 
+use super::held::{Held, Place};
 use super::{Engine, Ordering, PoisonError};
 use crate::decode::Format;
 use async_trait::async_trait;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::timeout;
 use twofold_common::stream::below;
 use twofold_common::{
-    Answer, Digest, Error, IngestReceipt, Offsets, PartitionStatus, Result, Snapshot, SnapshotRequest,
-    SpeedLayer, SpeedStatus, SpeedViewStatus, StreamRequest, Tail,
+    Answer, Digest, Error, IngestReceipt, LateEvents, Offsets, PartitionStatus, PartitionWatermark, Result,
+    Snapshot, SnapshotRequest, SpeedLayer, SpeedStatus, SpeedViewStatus, StreamDef, StreamRequest, Tail,
 };
 
 /// How long a snapshot waits for what was acknowledged before it.
@@ -29,6 +31,13 @@ impl SpeedLayer for Engine {
             for view in &request.views {
                 match held.states(view) {
                     Ok(states) => snapshot.views.push(states),
+                    Err(answer) => return Ok(answer),
+                }
+            }
+            snapshot.watermarks = self.watermarks(&held, request);
+            if request.late_events {
+                match held.late_events() {
+                    Ok(rows) => snapshot.late_events = Some(LateEvents::batch(&rows)?),
                     Err(answer) => return Ok(answer),
                 }
             }
@@ -109,7 +118,12 @@ impl SpeedLayer for Engine {
                     folded: held.folded(&place).0,
                     archived: archived.0,
                     segments_waiting: held.sealed(&place, archived).len() as u64,
-                    watermark: held.partitions.get(&place).and_then(|p| p.watermark),
+                    watermark: stream
+                        .watermark
+                        .as_ref()
+                        .and(held.partitions.get(&place))
+                        .and_then(|p| p.watermark),
+                    idle: self.is_idle(&held, stream, &place),
                 });
             }
         }
@@ -132,6 +146,7 @@ impl SpeedLayer for Engine {
             views: views.collect(),
             epochs: held.epochs,
             error: self.error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            late: held.late_totals(),
         })
     }
 }
@@ -144,8 +159,9 @@ impl Engine {
         }
         let of_views = request.views.iter().flat_map(|v| v.from.keys());
         let of_streams = request.streams.iter().map(|s| &s.stream);
+        let timed = self.catalog.streams().values().filter(|s| request.late_events && s.watermark.is_some());
         let mut ends = Vec::new();
-        for stream in of_views.chain(of_streams) {
+        for stream in of_views.chain(of_streams).chain(timed.map(|s| &s.name)) {
             for partition in self.catalog.stream(stream)?.partitions() {
                 ends.push(((stream.clone(), partition), self.log.bounds(stream, partition).await?.end));
             }
@@ -161,6 +177,37 @@ impl Engine {
         // Past the time the answer is what there is: its coverage says so.
         let _ = timeout(FRESH_WITHIN, fresh).await;
         Ok(())
+    }
+
+    /// The watermarks of all partitions that an answer to `request` rests on.
+    fn watermarks(&self, held: &Held, request: &SnapshotRequest) -> Vec<PartitionWatermark> {
+        let views = request.views.iter().filter_map(|v| held.views.get(&v.fingerprint));
+        let mut streams: BTreeSet<String> = views.flat_map(|v| v.view.streams()).collect();
+        streams.extend(request.streams.iter().map(|s| s.stream.clone()));
+        let defs = streams.iter().filter_map(|name| self.catalog.streams().get(name));
+        let of_stream = |def: &StreamDef| -> Vec<PartitionWatermark> {
+            let of_partition = |partition| {
+                let place = (def.name.clone(), partition);
+                // What another declaration left behind does not count.
+                let declared = def.watermark.as_ref().and(held.partitions.get(&place));
+                PartitionWatermark {
+                    watermark: declared.and_then(|held| held.watermark),
+                    idle: self.is_idle(held, def, &place),
+                    stream: place.0,
+                    partition,
+                }
+            };
+            def.partitions().map(of_partition).collect()
+        };
+        defs.flat_map(of_stream).collect()
+    }
+
+    /// Whether nothing has come into a partition for as long as its stream's idle timeout.
+    fn is_idle(&self, held: &Held, stream: &StreamDef, place: &Place) -> bool {
+        let Some(timeout) = stream.watermark.as_ref().and_then(|w| w.idle_timeout) else { return false };
+        let timeout = i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX);
+        let came = held.partitions.get(place).map(|held| held.came);
+        came.is_some_and(|came| (self.clock)().saturating_sub(came) >= timeout)
     }
 
     /// The events of a stream from where the archive ends up to `ends`; `None` if the log has let go of some.

@@ -13,8 +13,12 @@
 //! committed is loaded, and the rest of the log is folded again.
 
 mod build;
+mod count;
 mod epoch;
+mod event_expr;
 mod held;
+mod late;
+mod late_store;
 mod layer;
 mod retire;
 mod runner;
@@ -24,6 +28,7 @@ mod watermark;
 
 use crate::ingest::{Clock, Ingest};
 use held::{Held, Place};
+use late::Windows;
 use runner::Runner;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,7 +42,7 @@ use twofold_common::{
     Archive, BatchViews, Catalog, Digest, Error, Horizon, Log, Offset, Partition, Result, SealedSegment,
     SealedSegments,
 };
-use watermark::WatermarkExpr;
+use watermark::StreamTime;
 
 /// How often horizons are looked up and segments checked for their age.
 const MAINTENANCE: Duration = Duration::from_millis(500);
@@ -90,11 +95,35 @@ impl std::fmt::Debug for Engine {
 /// What only the loop has.
 struct Worker {
     runners: BTreeMap<Digest, Runner>,
-    watermarks: BTreeMap<String, WatermarkExpr>,
+    /// The event times of the streams that declare a watermark.
+    times: BTreeMap<String, StreamTime>,
+    /// The windows of each view over each of those.
+    windows: BTreeMap<(Digest, String), Windows>,
     next_number: u64,
     /// Horizons of the newest batch views, and when they were first seen.
     horizons: BTreeMap<Digest, (Horizon, Instant)>,
     maintained: Option<Instant>,
+}
+
+impl Worker {
+    async fn plan(catalog: &Catalog, next_number: u64) -> Result<Self> {
+        let (mut runners, mut times, mut windows) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        for stream in catalog.streams().values() {
+            if let Some(time) = StreamTime::plan(catalog.session(), stream)? {
+                times.insert(stream.name.clone(), time);
+            }
+        }
+        for view in catalog.views().values() {
+            let fingerprint = view.fingerprint();
+            runners.insert(fingerprint, Runner::plan(catalog, view).await?);
+            for name in view.streams().into_iter().filter(|name| times.contains_key(name)) {
+                let stream = catalog.stream(&name)?;
+                let planned = Windows::plan(catalog.session(), stream, view.windows())?;
+                windows.insert((fingerprint, name), planned);
+            }
+        }
+        Ok(Self { runners, times, windows, next_number, horizons: BTreeMap::new(), maintained: None })
+    }
 }
 
 impl Engine {
@@ -115,7 +144,8 @@ impl Engine {
         let contents = store.load()?;
         let places = catalog.streams().values().flat_map(|s| s.partitions().map(|p| (s.name.clone(), p)));
         let places: Vec<Place> = places.collect();
-        let mut held = Held::new(places.iter().cloned(), catalog.views().values().cloned());
+        let timed = |stream: &str| catalog.streams().get(stream).is_some_and(|s| s.watermark.is_some());
+        let mut held = Held::new(places.iter().cloned(), catalog.views().values().cloned(), timed);
         let next_number = contents.next_number();
         held.apply(contents.into_writes());
 
@@ -123,16 +153,7 @@ impl Engine {
         let declared = declared.map(|(name, def)| (name.clone(), def.clone())).collect();
         let ingest = Ingest::new(Arc::clone(&log), &declared, Arc::clone(&clock))?;
 
-        let (mut runners, mut watermarks) = (BTreeMap::new(), BTreeMap::new());
-        for view in catalog.views().values() {
-            runners.insert(view.fingerprint(), Runner::plan(&catalog, view).await?);
-        }
-        for stream in catalog.streams().values() {
-            if let Some(expr) = WatermarkExpr::plan(catalog.session(), stream)? {
-                watermarks.insert(stream.name.clone(), expr);
-            }
-        }
-        let worker = Worker { runners, watermarks, next_number, horizons: BTreeMap::new(), maintained: None };
+        let worker = Worker::plan(&catalog, next_number).await?;
         let engine = Arc::new(Self {
             config,
             catalog,
@@ -165,6 +186,7 @@ impl Engine {
             let (archived, watermark) = archived.get(partition).copied().unwrap_or_default();
             let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
             let held = held.partitions.entry(place.clone()).or_default();
+            held.came = (self.clock)();
             if held.segments.is_empty() {
                 held.folded = archived;
                 held.watermark = watermark;
@@ -299,6 +321,7 @@ impl Engine {
             worker.maintained = Some(Instant::now());
         }
         more |= self.build(&mut worker).await?;
+        more |= self.count_late(&worker).await?;
         self.set_error(None);
         Ok(more)
     }

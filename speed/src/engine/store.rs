@@ -8,9 +8,13 @@
 //! | `units`     | fingerprint, stream, partition, first offset of segment | end of what is folded of it       |
 //! | `runs`      | …, first offset of segment, cut, number                 | bytes of a state                  |
 //!
+//! Late events have tables of their own, see [`late_store`].
+//!
 //! What one epoch changes is one transaction: states and offsets agree after any crash. Nothing here is the only
 //! copy of anything: all of it can be folded again from archive and log.
 
+use super::late::{LateChange, LateId};
+use super::late_store;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -91,6 +95,11 @@ pub(crate) enum Write {
         cut: usize,
         number: u64,
     },
+    /// What is counted of late events.
+    Late {
+        id: LateId,
+        change: LateChange,
+    },
     /// All of a view.
     DropView {
         fingerprint: Digest,
@@ -104,6 +113,7 @@ pub(crate) struct Contents {
     pub(crate) positions: Vec<(Digest, String, Partition, Offset, Offset)>,
     pub(crate) units: Vec<(UnitId, Offset)>,
     pub(crate) runs: Vec<(UnitId, usize, u64, State)>,
+    pub(crate) late: Vec<(LateId, LateChange)>,
 }
 
 impl Contents {
@@ -126,7 +136,8 @@ impl Contents {
         let units = self.units.into_iter().map(|(id, end)| Write::Unit { id, end });
         let runs =
             self.runs.into_iter().map(|(id, cut, number, state)| Write::Run { id, cut, number, state });
-        segments.chain(positions).chain(units).chain(runs).collect()
+        let late = self.late.into_iter().map(|(id, change)| Write::Late { id, change });
+        segments.chain(positions).chain(units).chain(runs).chain(late).collect()
     }
 }
 
@@ -169,6 +180,7 @@ impl StateStore {
             txn.open_table(POSITIONS).map_err(|e| self.error(e))?;
             txn.open_table(UNITS).map_err(|e| self.error(e))?;
             txn.open_table(RUNS).map_err(|e| self.error(e))?;
+            late_store::create(&txn).map_err(|e| self.error(e))?;
         }
         txn.commit().map_err(|e| self.error(e))
     }
@@ -213,6 +225,10 @@ impl StateStore {
                 format!("{}: state of {stream}, partition {partition}, segment {start}", self.path.display());
             let state = State::from_bytes(value.value(), &origin)?;
             contents.runs.push((id, cut as usize, number, state));
+        }
+        for ((fingerprint, stream, partition), change) in late_store::load(&txn).map_err(|e| self.error(e))? {
+            let fingerprint = self.digest(&fingerprint)?;
+            contents.late.push((LateId { fingerprint, stream, partition: Partition(partition) }, change));
         }
         Ok(contents)
     }
@@ -262,8 +278,12 @@ impl StateStore {
                         let fingerprint = id.fingerprint.to_string();
                         runs.remove(run_key(&fingerprint, id, *cut, *number)).map_err(|e| self.error(e))?;
                     }
+                    Write::Late { id, change } => {
+                        late_store::write(&txn, id, change).map_err(|e| self.error(e))?;
+                    }
                     Write::DropView { fingerprint } => {
                         let fingerprint = fingerprint.to_string();
+                        late_store::drop_view(&txn, &fingerprint).map_err(|e| self.error(e))?;
                         positions.retain(|key, _| key.0 != fingerprint).map_err(|e| self.error(e))?;
                         units.retain(|key, _| key.0 != fingerprint).map_err(|e| self.error(e))?;
                         runs.retain(|key, _| key.0 != fingerprint).map_err(|e| self.error(e))?;
