@@ -43,6 +43,7 @@ mod stream_manifest;
 mod suggest;
 mod table;
 mod template;
+mod union;
 mod view;
 pub mod wire;
 

@@ -12,6 +12,7 @@ mod laws;
 mod oracle;
 mod parity;
 mod process;
+mod scale;
 mod three_processes;
 
 mod views;
