@@ -13,6 +13,7 @@ use crate::engine;
 use crate::error::Result;
 use crate::scan::{Slot, SlotTable, Source, bind, columns_read};
 use crate::state::State;
+use crate::union::union;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::TaskContext;
@@ -92,6 +93,7 @@ impl Folder {
 /// Merges states of one cut.
 #[derive(Debug)]
 pub struct Merger {
+    /// What adds up the rows of a key; `None` if there is nothing to add up, so that the merge is a union.
     runnable: Option<(Runnable, Arc<Slot>)>,
     schema: SchemaRef,
     keys: usize,
@@ -101,8 +103,10 @@ impl Merger {
     /// Plans the merge of a cut.
     pub async fn try_new(session: &SessionContext, cut: &Cut) -> Result<Self> {
         let runnable = match cut.kind() {
-            // States of an append-only cut share no key: their merge is their union.
+            // States of an append-only cut share no key.
             Kind::Append => None,
+            // The distinct values of a group: the whole row is the key.
+            Kind::Aggregate { .. } if cut.keys() > 0 && cut.keys() == cut.schema().fields().len() => None,
             Kind::Aggregate { merge, .. } => {
                 let slot = Slot::new(Arc::clone(cut.schema()));
                 let plan = bind(merge.as_ref().clone(), |_| Ok(Arc::new(SlotTable(Arc::clone(&slot)))))?;
@@ -117,20 +121,17 @@ impl Merger {
         if let [one] = states {
             return Ok(one.clone());
         }
-        let rows: Vec<RecordBatch> =
-            states.iter().filter(|s| s.rows() > 0).map(|s| s.batch().clone()).collect();
-        if rows.is_empty() {
-            return Ok(State::empty(&self.schema, self.keys));
-        }
-        let rows = match &self.runnable {
-            None => rows,
-            Some((runnable, slot)) => {
-                slot.fill(rows);
+        let states: Vec<&State> = states.iter().filter(|s| s.rows() > 0).collect();
+        match (states.as_slice(), &self.runnable) {
+            ([], _) => Ok(State::empty(&self.schema, self.keys)),
+            ([one], _) => Ok(State::clone(one)),
+            (_, None) => union(&states),
+            (_, Some((runnable, slot))) => {
+                slot.fill(states.iter().map(|s| s.batch().clone()).collect());
                 let merged = runnable.run().await;
                 slot.fill(Vec::new());
-                merged?
+                State::from_rows(&self.schema, self.keys, &merged?)
             }
-        };
-        State::from_rows(&self.schema, self.keys, &rows)
+        }
     }
 }

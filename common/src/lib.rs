@@ -46,6 +46,7 @@ mod stream_manifest;
 mod suggest;
 mod table;
 mod template;
+mod union;
 mod view;
 mod windowed;
 mod windows;

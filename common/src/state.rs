@@ -50,6 +50,11 @@ impl State {
         Ok(Self { keys, batch: take_record_batch(&batch, &UInt32Array::from(order))? })
     }
 
+    /// Rows that are in the canonical form already.
+    pub(crate) fn sorted(keys: usize, batch: RecordBatch) -> Self {
+        Self { keys, batch }
+    }
+
     /// The rows: key columns, then one column for each aggregate, in key order.
     pub fn batch(&self) -> &RecordBatch {
         &self.batch
@@ -167,7 +172,8 @@ fn under(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(Arc::clone(schema), batch.columns().to_vec())?)
 }
 
-fn encode(batch: &RecordBatch, columns: usize) -> Result<Rows> {
+/// The first `columns` columns of each row as bytes: their order is that of states.
+pub(crate) fn encode(batch: &RecordBatch, columns: usize) -> Result<Rows> {
     let columns = &batch.columns()[..columns];
     let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
     Ok(RowConverter::new(fields)?.convert_columns(columns)?)

@@ -13,6 +13,7 @@ mod nexmark;
 mod oracle;
 mod parity;
 mod process;
+mod scale;
 mod three_processes;
 mod watermarks;
 
