@@ -1,6 +1,7 @@
 //! The query engine as both layers use it: one configuration and one set of functions for batch, speed and serving.
 
 use crate::aggregate;
+use crate::windows;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -22,6 +23,9 @@ pub fn session() -> SessionContext {
     let session = SessionContext::new_with_state(state);
     for function in aggregate::functions() {
         session.register_udaf(function);
+    }
+    for function in windows::functions() {
+        session.register_udf(function.as_ref().clone());
     }
     session
 }

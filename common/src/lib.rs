@@ -43,6 +43,7 @@ mod suggest;
 mod table;
 mod template;
 mod view;
+mod windows;
 pub mod wire;
 
 pub use archive::{Archive, NewSegment};

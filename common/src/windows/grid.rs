@@ -1,0 +1,157 @@
+//! Which windows of fixed length a moment is in.
+//!
+//! Windows begin at `offset + n * step` for every integer `n`, counted from 1970-01-01 00:00 UTC, and are `size` long:
+//!
+//! ```text
+//! t in window  <=>  start <= t < end        end - start = size        step | start - offset
+//! ```
+//!
+//! also before 1970. Time is an `i64` of any unit. At the ends of its range a start or end that would lie beyond is
+//! the last value there is; which events share a window does not change by that.
+
+use datafusion::common::plan_err;
+use datafusion::error::Result;
+
+/// The most windows that one moment may be in.
+const MOST_WINDOWS: i64 = 100_000;
+
+/// A start, inclusive, and an end, exclusive.
+pub(super) type Window = (i64, i64);
+
+/// Windows of one length at regular distances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Grid {
+    step: i64,
+    size: i64,
+    /// From 0 to `step`, exclusive.
+    offset: i64,
+}
+
+impl Grid {
+    /// Windows one after the other.
+    pub(super) fn tumble(size: i64, offset: i64) -> Result<Self> {
+        Self::hop(size, size, offset)
+    }
+
+    /// Windows that overlap, if `step` is less than `size`, or else leave gaps.
+    pub(super) fn hop(step: i64, size: i64, offset: i64) -> Result<Self> {
+        if step <= 0 || size <= 0 {
+            return plan_err!("a window's size and the step to the next one must be more than nothing");
+        }
+        if size / step > MOST_WINDOWS {
+            return plan_err!(
+                "the size is {} steps, and the most is {MOST_WINDOWS}: make the step longer",
+                size / step
+            );
+        }
+        Ok(Self { step, size, offset: offset.rem_euclid(step) })
+    }
+
+    /// Windows of `step`, 2 `step`, … up to `size`, which begin together, and anew after `size`.
+    pub(super) fn cumulate(step: i64, size: i64, offset: i64) -> Result<Self> {
+        let grid = Self::hop(step, size, 0)?;
+        if size % step != 0 {
+            return plan_err!("cumulate needs a size that is a multiple of its step");
+        }
+        Ok(Self { offset: offset.rem_euclid(size), ..grid })
+    }
+
+    /// The panes of these windows: the longest windows, one after the other, that each window is made of.
+    pub(super) fn panes(self) -> Self {
+        let pane = gcd(self.step, self.size);
+        Self { step: pane, size: pane, offset: self.offset % pane }
+    }
+
+    /// The window that `t` is in, if windows come one after the other; in general the latest one that begins by `t`.
+    pub(super) fn latest(self, t: i64) -> Window {
+        let since = self.since(t, self.step);
+        (t.saturating_sub(since), t.saturating_add(self.size - since))
+    }
+
+    /// All windows that `t` is in, in the order of their starts.
+    pub(super) fn hops(self, t: i64) -> impl Iterator<Item = Window> {
+        let since = self.since(t, self.step);
+        let count = if since < self.size { (self.size - 1 - since) / self.step + 1 } else { 0 };
+        (0..count).rev().map(move |k| {
+            let back = since + k * self.step;
+            (t.saturating_sub(back), t.saturating_add(self.size - back))
+        })
+    }
+
+    /// All cumulating windows that `t` is in, in the order of their ends.
+    pub(super) fn cumulations(self, t: i64) -> impl Iterator<Item = Window> {
+        let since = self.since(t, self.size);
+        (since / self.step + 1..=self.size / self.step)
+            .map(move |k| (t.saturating_sub(since), t.saturating_add(k * self.step - since)))
+    }
+
+    /// How long ago, at `t`, the last window began, if one begins every `period`.
+    fn since(self, t: i64, period: i64) -> i64 {
+        let since = t.rem_euclid(period) - self.offset;
+        if since < 0 { since + period } else { since }
+    }
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hops(step: i64, size: i64, offset: i64, t: i64) -> Vec<Window> {
+        Grid::hop(step, size, offset).unwrap().hops(t).collect()
+    }
+
+    #[test]
+    fn a_moment_is_in_the_windows_that_contain_it() {
+        assert_eq!(Grid::tumble(10, 0).unwrap().latest(25), (20, 30));
+        assert_eq!(Grid::tumble(10, 0).unwrap().latest(20), (20, 30), "a start is in");
+        assert_eq!(Grid::tumble(10, 0).unwrap().latest(-1), (-10, 0), "before 1970");
+        assert_eq!(Grid::tumble(10, 3).unwrap().latest(2), (-7, 3), "with an offset");
+        assert_eq!(hops(5, 10, 0, 12), [(5, 15), (10, 20)]);
+        assert_eq!(hops(4, 10, 0, 9), [(0, 10), (4, 14), (8, 18)]);
+        assert_eq!(hops(10, 4, 0, 13), [(10, 14)]);
+        assert_eq!(hops(10, 4, 0, 14), [], "between windows");
+        let cumulations: Vec<_> = Grid::cumulate(5, 15, 0).unwrap().cumulations(21).collect();
+        assert_eq!(cumulations, [(15, 25), (15, 30)]);
+    }
+
+    #[test]
+    fn windows_that_cannot_be_are_refused() {
+        for refused in [Grid::tumble(0, 0), Grid::tumble(-1, 0), Grid::hop(0, 1, 0), Grid::cumulate(2, 5, 0)]
+        {
+            assert!(refused.is_err());
+        }
+        assert!(Grid::hop(1, MOST_WINDOWS + 1, 0).unwrap_err().to_string().contains("make the step longer"));
+    }
+
+    #[test]
+    fn at_the_ends_of_time_windows_stop_and_nothing_overflows() {
+        let tumble = Grid::tumble(10, 0).unwrap();
+        assert_eq!(tumble.latest(i64::MIN), (i64::MIN, i64::MIN + 8));
+        assert_eq!(tumble.latest(i64::MAX), (i64::MAX - 7, i64::MAX));
+        let longest = Grid::tumble(i64::MAX, i64::MIN).unwrap();
+        assert!(longest.latest(i64::MIN).0 == i64::MIN && longest.latest(i64::MAX).1 == i64::MAX);
+        assert_eq!(hops(6, 12, 0, i64::MIN).len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn windows_are_those_that_a_search_finds(
+            t in -200i64..200, step in 1i64..30, size in 1i64..60, offset in -70i64..70
+        ) {
+            let found = hops(step, size, offset, t);
+            let starts = (-400..400).filter(|s| (s - offset).rem_euclid(step) == 0);
+            let expected: Vec<_> = starts.map(|s| (s, s + size)).filter(|(s, e)| *s <= t && t < *e).collect();
+            prop_assert_eq!(&found, &expected);
+            // A pane lies wholly in each window that one of its moments is in.
+            let pane = Grid::hop(step, size, offset).unwrap().panes().latest(t);
+            prop_assert!(pane.0 <= t && t < pane.1);
+            prop_assert!(found.iter().all(|(s, e)| *s <= pane.0 && pane.1 <= *e));
+            prop_assert_eq!(hops(step, size, offset, pane.0), found);
+        }
+    }
+}
