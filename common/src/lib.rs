@@ -34,6 +34,7 @@ mod project;
 pub mod scan;
 mod segment;
 mod snapshot;
+mod sql;
 mod sql_type;
 mod state;
 mod store;
