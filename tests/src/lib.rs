@@ -5,11 +5,13 @@
 mod bad_input;
 mod changes;
 mod definitions;
+mod docs;
 mod events;
 mod laws;
 mod oracle;
 mod parity;
 mod process;
+mod slt;
 mod three_processes;
 
 mod views;

@@ -62,6 +62,11 @@ pub struct Platform {
 impl Platform {
     pub async fn new(views: &[&str], segment_rows: u64) -> Self {
         let (dir, project, catalog) = catalog(views).await;
+        Self::of(dir, project, catalog, segment_rows).await
+    }
+
+    /// The platform of any project.
+    pub async fn of(dir: TempDir, project: Project, catalog: Arc<Catalog>, segment_rows: u64) -> Self {
         // Offsets with gaps, inside and between appends.
         let log =
             MemoryLog::with_gaps(&with_rejected(project.streams.values()), |n| u64::from(n % 7 == 3) * 2);
