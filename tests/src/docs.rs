@@ -1,8 +1,8 @@
 //! The examples of `docs/sql.md`: they load and they plan, so that the page stays true.
 //!
-//! Blocks fenced as `sql` are checked. The first one declares the relations that the page is about; each other one is
-//! a part of a project beside it, or queries. A block fenced as `sql refused` must fail, in each of its statements.
-//! Grammars and outputs are fenced as `text`, and not looked at.
+//! Blocks fenced as `sql` are checked. The first one declares the relations that the page is about; each
+//! other one is a part of a project beside it, or queries. A block fenced as `sql refused` must fail, in each
+//! of its statements. Grammars and outputs are fenced as `text`, and not looked at.
 
 use twofold_common::{Catalog, Error, Project};
 

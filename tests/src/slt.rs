@@ -1,13 +1,14 @@
 //! The SQL files of `tests/slt`, answered by the whole platform in one process.
 //!
-//! Each file declares a project, inserts events and asks queries. It is run once for each [`Layers`]: with all events in
-//! the speed layer, all in the batch layer, and some in each; every answer must be the one that the file expects. The
-//! statements are those of a project, and two more:
+//! Each file declares a project, inserts events and asks queries. It is run once for each [`Layers`]: with
+//! all events in the speed layer, all in the batch layer, and some in each; every answer must be the one that
+//! the file expects. The statements are those of a project, and two more:
 //!
 //! - `INSERT INTO stream VALUES …` takes events in, as NDJSON, through the door that producers use;
 //! - queries, as users send them.
 //!
-//! Tables find their files beside the `.slt` files. What a file needs that is not there yet waits as `.slt.todo`.
+//! Tables find their files beside the `.slt` files. What a file needs that is not there yet waits as
+//! `.slt.todo`.
 
 use crate::parity::{Platform, Step};
 use arrow::datatypes::DataType;

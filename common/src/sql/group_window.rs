@@ -1,5 +1,6 @@
-//! Group windows, as Flink had them before windows stood in `FROM`: `GROUP BY TUMBLE(ts, size)`, and in the select list
-//! `TUMBLE_START(ts, size)`, `TUMBLE_END` and `TUMBLE_ROWTIME`, the last millisecond of the window.
+//! Group windows, as Flink had them before windows stood in `FROM`: `GROUP BY TUMBLE(ts, size)`, and in the
+//! select list `TUMBLE_START(ts, size)`, `TUMBLE_END` and `TUMBLE_ROWTIME`, the last millisecond of the
+//! window.
 
 use super::read;
 use super::table_function::NAMES;

@@ -1,9 +1,10 @@
 //! The SQL that others write for windows of time, as the SQL that the engine reads.
 //!
-//! Queries for Flink, RisingWave and Spark run as they are published: windows as table functions, and the group
-//! windows that came before them. First the [tokens](tokens) that the parser has no grammar for are exchanged, each
-//! keeping its place, so that an error names the place in the text as it was written. Then the parsed query is
-//! rewritten, so that what comes after knows the functions of [`windows`](crate::windows) only:
+//! Queries for Flink, RisingWave and Spark run as they are published: windows as table functions, and the
+//! group windows that came before them. First the [tokens](tokens) that the parser has no grammar for are
+//! exchanged, each keeping its place, so that an error names the place in the text as it was written. Then
+//! the parsed query is rewritten, so that what comes after knows the functions of [`windows`](crate::windows)
+//! only:
 //!
 //! ```text
 //! FROM tumble(r, ts, size)          FROM (SELECT *, w['start'] AS window_start, w['end'] AS window_end

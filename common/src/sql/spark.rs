@@ -1,8 +1,8 @@
 //! Windows as Spark groups by them.
 //!
-//! `window(ts, '10 minutes')` tumbles, `window(ts, '10 minutes', '5 minutes')` hops, its size before its slide, and
-//! `session_window(ts, '5 minutes')` is a session. Where a query groups by one, `window` (`session_window`) is its name
-//! in the select list, in `HAVING` and in `ORDER BY`.
+//! `window(ts, '10 minutes')` tumbles, `window(ts, '10 minutes', '5 minutes')` hops, its size before its
+//! slide, and `session_window(ts, '5 minutes')` is a session. Where a query groups by one, `window`
+//! (`session_window`) is its name in the select list, in `HAVING` and in `ORDER BY`.
 
 use super::table_function::arguments;
 use super::{is, read};

@@ -1,8 +1,9 @@
 //! Windows in `FROM`: a relation with the window of each row beside its columns.
 //!
-//! Two spellings: `tumble(relation, ts, size)`, as RisingWave has it, and `TUMBLE(TABLE relation, DESCRIPTOR(ts), size)`,
-//! as Flink has it, whose arguments may be named, and which may stand in `TABLE(…)`. The second gives a column
-//! `window_time` too, the last millisecond of the window, which may be the time of another window.
+//! Two spellings: `tumble(relation, ts, size)`, as RisingWave has it, and `TUMBLE(TABLE relation,
+//! DESCRIPTOR(ts), size)`, as Flink has it, whose arguments may be named, and which may stand in `TABLE(…)`.
+//! The second gives a column `window_time` too, the last millisecond of the window, which may be the time of
+//! another window.
 
 use super::tokens::PARTITION_BY;
 use super::{is, read};

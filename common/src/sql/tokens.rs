@@ -5,7 +5,8 @@
 //! SESSION(TABLE bids PARTITION BY (a, b), DESCRIPTOR(ts), …)    SESSION(bids, PARTITION_BY(a, b), DESCRIPTOR(ts), …)
 //! ```
 //!
-//! The result is itself a spelling that is understood. A token that is put in has the place of the one it stands for.
+//! The result is itself a spelling that is understood. A token that is put in has the place of the one it
+//! stands for.
 
 use super::table_function::NAMES;
 use datafusion::sql::sqlparser::keywords::Keyword;

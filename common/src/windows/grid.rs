@@ -1,19 +1,20 @@
 //! Which windows of fixed length a moment is in.
 //!
-//! Windows begin at `offset + n * step` for every integer `n`, counted from 1970-01-01 00:00 UTC, and are `size` long:
+//! Windows begin at `offset + n * step` for every integer `n`, counted from 1970-01-01 00:00 UTC, and are
+//! `size` long:
 //!
 //! ```text
 //! t in window  <=>  start <= t < end        end - start = size        step | start - offset
 //! ```
 //!
-//! also before 1970. Time is an `i64` of any unit. At the ends of its range a start or end that would lie beyond is
-//! the last value there is; which events share a window does not change by that.
+//! also before 1970. Time is an `i64` of any unit. At the ends of its range a start or end that would lie
+//! beyond is the last value there is; which events share a window does not change by that.
 
 use datafusion::common::plan_err;
 use datafusion::error::Result;
 
 /// The most windows that one moment may be in.
-const MOST_WINDOWS: i64 = 100_000;
+const MOST_WINDOWS: i64 = 10_000;
 
 /// A start, inclusive, and an end, exclusive.
 pub(super) type Window = (i64, i64);
@@ -62,7 +63,8 @@ impl Grid {
         Self { step: pane, size: pane, offset: self.offset % pane }
     }
 
-    /// The window that `t` is in, if windows come one after the other; in general the latest one that begins by `t`.
+    /// The window that `t` is in, if windows come one after the other; in general the latest one that begins
+    /// by `t`.
     pub(super) fn latest(self, t: i64) -> Window {
         let since = self.since(t, self.step);
         (t.saturating_sub(since), t.saturating_add(self.size - since))

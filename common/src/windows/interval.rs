@@ -1,7 +1,8 @@
 //! Constant intervals: how long a window is.
 //!
-//! Windows have a fixed length, so an interval here is days and time, a day being 24 hours; months have no fixed
-//! length and are refused. Lengths are nanoseconds until the unit of the timestamps is known, and then ticks of it.
+//! Windows have a fixed length, so an interval here is days and time, a day being 24 hours; months have no
+//! fixed length and are refused. Lengths are nanoseconds until the unit of the timestamps is known, and then
+//! ticks of it.
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::common::{ScalarValue, plan_err};

@@ -1,9 +1,9 @@
 //! Windows of time, as functions of the engine.
 //!
-//! `tumble(ts, size)` is the window that a time is in: a group key like any other expression. A time is in several
-//! windows of `hop` and `cumulate`, and the windows of `session` depend on other events; in a query these three are
-//! [`Marker`]s, which are given their meaning by rewriting the plan. The rewritten plan stands on functions of one
-//! event or pane:
+//! `tumble(ts, size)` is the window that a time is in: a group key like any other expression. A time is in
+//! several windows of `hop` and `cumulate`, and the windows of `session` depend on other events; in a query
+//! these three are [`Marker`]s, which are given their meaning by rewriting the plan. The rewritten plan
+//! stands on functions of one event or pane:
 //!
 //! ```text
 //! hop_windows(ts, slide, size)      all windows that ts is in
@@ -13,9 +13,9 @@
 //! hop_windows(ts, ...) = pane_windows(hop_pane(ts, ...), ...)
 //! ```
 //!
-//! A window is `STRUCT<start, end>`, the end exclusive, of the type of the times, their zone included; null for a time
-//! that is null. Windows are aligned to 1970-01-01 00:00 UTC, plus the offset. Lengths are constant intervals of days
-//! and time; a day has 24 hours, in any zone.
+//! A window is `STRUCT<start, end>`, the end exclusive, of the type of the times, their zone included; null
+//! for a time that is null. Windows are aligned to 1970-01-01 00:00 UTC, plus the offset. Lengths are
+//! constant intervals of days and time; a day has 24 hours, in any zone.
 
 mod column;
 mod function;
@@ -81,7 +81,8 @@ calls! {
     hop_windows = HopWindows;
     /// `cumulate_windows(ts, step, size [, offset])`: all windows that `ts` is in, as a list by end.
     cumulate_windows = CumulateWindows;
-    /// `hop_pane(ts, slide, size [, offset])`: the pane that `ts` is in, as long as the gcd of slide and size.
+    /// `hop_pane(ts, slide, size [, offset])`: the pane that `ts` is in, as long as the gcd of slide and
+    /// size.
     hop_pane = HopPane;
     /// `pane_windows(pane, slide, size [, offset])`: all windows that the pane is in, as a list by start.
     pane_windows = PaneWindows;
