@@ -14,6 +14,7 @@ use crate::functions::Functions;
 use crate::late_events::{LATE_EVENTS, LateEvents};
 use crate::project::Project;
 use crate::scan::{Source, Unbound, sources};
+use crate::sql;
 use crate::stream::{META_COLUMNS, StreamDef};
 use crate::table::Table;
 use crate::view::View;
@@ -209,10 +210,10 @@ impl Catalog {
     ///
     /// # Errors
     /// `Invalid` if it is not one query that only reads, or names what is not there.
-    pub async fn plan(&self, sql: &str) -> Result<LogicalPlan> {
-        let session = self.queries.of(sql);
+    pub async fn plan(&self, query: &str) -> Result<LogicalPlan> {
+        let session = self.queries.of(query);
         let state = engine::state(session);
-        let statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
+        let statement = sql::statement(query, &state)?;
         let plan = match state.statement_to_plan(statement.clone()).await {
             Ok(plan) => plan,
             // Of two reasons the one that says what there is.

@@ -108,9 +108,9 @@ pub struct ViewDef {
     pub materialized: bool,
     /// The names of its columns, if they are declared; else empty.
     pub columns: Vec<String>,
-    /// The query, as the parser reads it.
+    /// The query, with windows of time as the functions that the engine has.
     pub query: Query,
-    /// The query as SQL, in the parser's own spelling.
+    /// The query as it was written, in the parser's own spelling.
     pub sql: String,
     /// Where the statement stands.
     pub location: Location,

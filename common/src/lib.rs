@@ -38,6 +38,7 @@ pub mod scan;
 mod segment;
 mod snapshot;
 mod split;
+mod sql;
 mod sql_type;
 mod state;
 mod store;

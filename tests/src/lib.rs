@@ -5,6 +5,7 @@
 mod bad_input;
 mod changes;
 mod definitions;
+mod docs;
 mod events;
 mod floats;
 mod functions;
@@ -14,6 +15,7 @@ mod oracle;
 mod parity;
 mod process;
 mod scale;
+mod slt;
 mod three_processes;
 mod watermarks;
 

@@ -16,7 +16,7 @@ use twofold_common::{Catalog, Coverage, Offset, Project};
 use twofold_nexmark::{Config, Event, Generator, STREAMS, bodies};
 
 /// Queries that use windows of time, which are not there yet.
-const WAITING: &[&str] = &["q5", "q7", "q8", "q11"];
+const WAITING: &[&str] = &[];
 
 /// The same in plain SQL, for what a plain engine has no words for, or has more columns for than ours.
 const PLAIN: &[(&str, &str)] = &[

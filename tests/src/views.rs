@@ -114,7 +114,7 @@ pub const VIEWS: &[(&str, &str, bool)] = &[
         true,
     ),
     ("floats", "SELECT k, sum(x) AS s, avg(x) AS mean FROM clicks GROUP BY k", false),
-    ("above", "SELECT k, count(*) AS c FROM clicks WHERE n > (SELECT avg(n) FROM clicks) GROUP BY k", true),
+    ("above", "SELECT k, count(*) AS c FROM clicks WHERE n > (SELECT avg(n) FROM clicks) GROUP BY k", false),
     ("latest", "SELECT k, n FROM clicks c WHERE n = (SELECT max(d.n) FROM clicks d WHERE d.k = c.k)", true),
     ("joined", "SELECT c.k, c.n, o.n AS m FROM clicks c JOIN orders o ON c.k = o.k AND c.n < o.n", true),
     ("empty_names", "SELECT t.name, c.n FROM names t LEFT JOIN clicks c ON c.k = t.k", true),
@@ -146,7 +146,7 @@ pub const VIEWS: &[(&str, &str, bool)] = &[
         "first_of_each",
         "SELECT DISTINCT ON (k) k, n, _partition AS p, _offset AS o FROM clicks \
       ORDER BY k, _partition, _offset",
-        true,
+        false,
     ),
     (
         "newest",

@@ -4,6 +4,7 @@ use super::{Location, Statement, ViewDef};
 use crate::error::{Error, Result};
 use crate::functions::Functions;
 use crate::late_events::SYSTEM_PREFIX;
+use crate::sql;
 use crate::stream::REJECTED_SUFFIX;
 use datafusion::sql::planner::IdentNormalizer;
 use datafusion::sql::sqlparser::ast::{Ident, SetExpr};
@@ -33,7 +34,8 @@ impl<'a> StatementParser<'a> {
             .tokenize_with_location()
             .map_err(|e| location(file, e.location).error(e.message))?;
         let end = tokens.last().map_or(Place { line: 1, column: 1 }, |token| token.span.end);
-        Ok(Self { file, functions, end, parser: Parser::new(&DIALECT).with_tokens_with_locations(tokens) })
+        let parser = Parser::new(&DIALECT).with_tokens_with_locations(sql::exchange_tokens(tokens));
+        Ok(Self { file, functions, end, parser })
     }
 
     /// The rest of the statements.
@@ -80,13 +82,14 @@ impl<'a> StatementParser<'a> {
         let columns = self.view_columns()?;
         self.sql(|sql| sql.expect_keyword_is(Keyword::AS))?;
         let at = self.location();
-        let query = *self.sql(Parser::parse_query)?;
+        let mut query = *self.sql(Parser::parse_query)?;
         if let SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) = *query.body
         {
             return Err(at.error("expected a query that reads; a view changes nothing"));
         }
-        let sql = query.to_string();
-        let view = ViewDef { name, materialized, columns, query, sql, location };
+        let text = query.to_string();
+        sql::rewrite(&mut query).map_err(|message| at.error(message))?;
+        let view = ViewDef { name, materialized, columns, query, sql: text, location };
         Ok(Statement::View(Box::new(view)))
     }
 

@@ -13,7 +13,7 @@ use datafusion::common::plan_err;
 use datafusion::error::Result;
 
 /// The most windows that one moment may be in.
-const MOST_WINDOWS: i64 = 100_000;
+const MOST_WINDOWS: i64 = 10_000;
 
 /// A start, inclusive, and an end, exclusive.
 pub(super) type Window = (i64, i64);

@@ -23,8 +23,6 @@ mod grid;
 mod interval;
 mod kind;
 
-pub(crate) use interval::nanos;
-
 use datafusion::logical_expr::{Expr, ScalarUDF};
 use function::WindowFunction;
 use kind::Kind;
