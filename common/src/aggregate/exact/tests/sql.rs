@@ -62,8 +62,10 @@ async fn distinct_values_count_once() {
         "SELECT sum(DISTINCT n), avg(DISTINCT x), var(DISTINCT n), corr(DISTINCT n, x), count(*) FROM {T}"
     );
     assert_eq!(rows(&sql).await, "6 0.15000000000000002 1.0 1.0 4");
-    let zeros = "SELECT avg(DISTINCT x) FROM (VALUES (0.0), (-0.0), (1.0)) t(x)";
-    assert_eq!(rows(zeros).await, "0.5");
+    // Two of them, or the engine groups by the values.
+    let zeros =
+        "SELECT avg(DISTINCT x), count(DISTINCT n) FROM (VALUES (0.0, 1), (-0.0, 2), (1.0, 3)) t(x, n)";
+    assert_eq!(rows(zeros).await, "0.5 3");
 }
 
 #[tokio::test]
