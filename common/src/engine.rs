@@ -18,7 +18,11 @@ pub fn session() -> SessionContext {
     options.sql_parser.map_string_types_to_utf8view = false;
     options.execution.parquet.schema_force_view_types = false;
     options.optimizer.prefer_hash_join = true;
-    let state = SessionStateBuilder::new().with_config(config).with_default_features().build();
+    let state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_optimizer_rules(aggregate::exact::optimizer_rules())
+        .build();
     let session = SessionContext::new_with_state(state);
     for function in aggregate::functions() {
         session.register_udaf(function);

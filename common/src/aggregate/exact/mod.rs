@@ -31,6 +31,7 @@ mod number;
 mod rational;
 mod recipe;
 mod rows;
+mod single_distinct;
 mod sliding;
 mod statistic;
 mod stored;
@@ -46,6 +47,7 @@ use function::Function;
 #[allow(unused_imports)]
 pub(crate) use narrow::narrowing;
 use recipe::Kind;
+pub(crate) use single_distinct::optimizer_rules;
 use statistic::Statistic;
 use std::cmp::Ordering;
 use std::sync::Arc;

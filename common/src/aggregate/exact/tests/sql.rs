@@ -97,3 +97,17 @@ async fn a_constant_stays_inside_the_sum() {
     let t = format!("(VALUES {}) t(x)", ["(1e16)"; 10].join(", "));
     assert_eq!(rows(&format!("SELECT sum(x + 0.9), sum(x + 0.8) FROM {t}")).await, "1e17 1e17");
 }
+
+#[tokio::test]
+async fn a_sum_beside_a_distinct_is_rounded_once() {
+    let floats = "(VALUES (1, 1e16), (1, 1.0), (2, 1.0)) t(n, x)";
+    assert_eq!(
+        rows(&format!("SELECT count(DISTINCT n), sum(x) FROM {floats}")).await,
+        "2 1.0000000000000002e16"
+    );
+    let integers = "(VALUES (1, 9223372036854775807), (1, 1), (2, -5)) t(n, x)";
+    assert_eq!(
+        rows(&format!("SELECT count(DISTINCT n), sum(x) FROM {integers}")).await,
+        "2 9223372036854775803"
+    );
+}
