@@ -29,7 +29,11 @@ pub fn session_with(functions: &Functions) -> SessionContext {
     options.optimizer.prefer_hash_join = true;
     // It fails on a field of a struct (such as a window) that comes out of a view with a filter: DataFusion #25446.
     options.optimizer.enable_leaf_expression_pushdown = false;
-    let state = SessionStateBuilder::new().with_config(config).with_default_features().build();
+    let state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_optimizer_rules(aggregate::exact::optimizer_rules())
+        .build();
     let session = SessionContext::new_with_state(state);
     for function in aggregate::functions() {
         session.register_udaf(function);

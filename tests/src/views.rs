@@ -114,7 +114,15 @@ pub const VIEWS: &[(&str, &str, bool)] = &[
         true,
     ),
     ("floats", "SELECT k, sum(x) AS s, avg(x) AS mean FROM clicks GROUP BY k", false),
-    ("above", "SELECT k, count(*) AS c FROM clicks WHERE n > (SELECT avg(n) FROM clicks) GROUP BY k", false),
+    (
+        "moments",
+        "SELECT k, var(x) AS v, stddev_pop(x) AS sd, corr(x, n) AS r, regr_slope(x, n) AS slope, covar_samp(n, x) AS c, \
+         min(x) AS lo, max(x) FILTER (WHERE ok) AS hi, sum(CAST(n AS DECIMAL(38, 4))) AS d, \
+         avg(CAST(n AS DECIMAL(25, 2))) AS dm FROM clicks GROUP BY k",
+        false,
+    ),
+    ("whole_floats", "SELECT sum(x) AS s, stddev(x) AS sd, regr_count(n, x) AS pairs FROM clicks", false),
+    ("above", "SELECT k, count(*) AS c FROM clicks WHERE n > (SELECT avg(n) FROM clicks) GROUP BY k", true),
     ("latest", "SELECT k, n FROM clicks c WHERE n = (SELECT max(d.n) FROM clicks d WHERE d.k = c.k)", true),
     ("joined", "SELECT c.k, c.n, o.n AS m FROM clicks c JOIN orders o ON c.k = o.k AND c.n < o.n", true),
     ("empty_names", "SELECT t.name, c.n FROM names t LEFT JOIN clicks c ON c.k = t.k", true),

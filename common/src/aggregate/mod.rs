@@ -7,7 +7,7 @@ pub(crate) mod combinator;
 #[cfg(test)]
 mod conformance;
 mod counts;
-mod exact;
+pub(crate) mod exact;
 mod extreme_by;
 mod function;
 mod groups;

@@ -4,7 +4,10 @@
 //! value = Σ limb[i] * 2^(64 (low + i))        the last limb signed
 //! ```
 //!
-//! It grows at both ends and never shrinks. It is not minimal: that is what is [stored](super::stored).
+//! It grows at both ends and never shrinks. Above the bits of what is added there is always one limb more, which an
+//! addition changes by one at most: it would take 2^63 additions to overflow it.
+//!
+//! It is not minimal: that is what is [stored](super::stored).
 
 /// A wide integer times a power of `2^64`.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +40,6 @@ impl Limbs {
                 break;
             }
         }
-        self.keep_room();
     }
 
     /// Makes room for three limbs from `low` upward and one more above them; returns where `low` is.
@@ -56,14 +58,6 @@ impl Limbs {
             self.limbs.resize(at + 4, sign);
         }
         at
-    }
-
-    /// Adds a limb before the next addition could overflow the last one, which each changes by one at most.
-    fn keep_room(&mut self) {
-        if self.limbs.last().is_some_and(|&last| (last as i64).unsigned_abs() > 1 << 62) {
-            let sign = self.sign();
-            self.limbs.push(sign);
-        }
     }
 
     fn sign(&self) -> u64 {

@@ -31,6 +31,7 @@ mod number;
 mod rational;
 mod recipe;
 mod rows;
+mod single_distinct;
 mod sliding;
 mod statistic;
 mod stored;
@@ -43,9 +44,9 @@ use datafusion::functions_aggregate::{
 };
 use datafusion::logical_expr::{AggregateUDF, AggregateUDFImpl};
 use function::Function;
-#[allow(unused_imports)]
 pub(crate) use narrow::narrowing;
 use recipe::Kind;
+pub(crate) use single_distinct::optimizer_rules;
 use statistic::Statistic;
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -85,7 +86,6 @@ pub(super) fn functions() -> Vec<AggregateUDF> {
 /// For our `sum`: the function with the same name and state whose value is the exact total, to be narrowed by
 /// [`narrowing`] where the key is known. Over integers that is a `DECIMAL(38, 0)`, over decimals the exact sum as it
 /// is stored; over all else it is `sum` itself. `None` for any other function.
-#[allow(dead_code)]
 pub(crate) fn wide_sum(function: &AggregateUDF) -> Option<Arc<AggregateUDF>> {
     let inner: &dyn AggregateUDFImpl = function.inner().as_ref();
     let ours = (inner as &dyn std::any::Any).downcast_ref::<Function>()?;

@@ -192,11 +192,15 @@ impl Exact {
         self.special.value()
     }
 
-    /// The sum as limbs of two's complement, least first, and the exponent of the first bit.
-    pub(super) fn limbs(&self) -> (Vec<u64>, i32) {
+    /// The sum as limbs of two's complement, least first, and the exponent of the first bit. What is not wide is
+    /// put into `narrow`.
+    pub(super) fn limbs<'a>(&'a self, narrow: &'a mut [u64; 2]) -> (&'a [u64], i32) {
         match &self.wide {
-            Some(wide) => (wide.as_slice().to_vec(), wide.exponent()),
-            None => (vec![self.mantissa as u64, (self.mantissa >> 64) as u64], self.exponent),
+            Some(wide) => (wide.as_slice(), wide.exponent()),
+            None => {
+                *narrow = [self.mantissa as u64, (self.mantissa >> 64) as u64];
+                (narrow, self.exponent)
+            }
         }
     }
 

@@ -44,6 +44,11 @@ impl Dyadic {
         self
     }
 
+    /// The mantissa at this exponent, which must not be above the own one.
+    fn scaled_to(&self, exponent: i64) -> BigInt {
+        &self.mantissa << (self.exponent - exponent) as u64
+    }
+
     pub(crate) fn squared(&self) -> Self {
         self * self
     }
@@ -119,8 +124,7 @@ impl Sub for &Dyadic {
 
     fn sub(self, other: &Dyadic) -> Dyadic {
         let base = self.exponent.min(other.exponent);
-        let [a, b] = [self, other].map(|x| &x.mantissa << (x.exponent - base) as u64);
-        Dyadic::new(a - b, base).odd()
+        Dyadic::new(self.scaled_to(base) - other.scaled_to(base), base).odd()
     }
 }
 

@@ -50,6 +50,15 @@ fn half_way_goes_to_the_even_one() {
 }
 
 #[test]
+fn a_root_just_above_half_way_goes_up() {
+    let half_way = (1i128 << 53) + 1;
+    let root = |square: BigInt| Dyadic::new(square, 0).root_over(&Dyadic::integer(1));
+    let square: BigInt = BigInt::from(half_way).pow(2) << 26;
+    assert_eq!(root(square.clone()), 2f64.powi(53 + 13));
+    assert_eq!(root(square + 1), (2f64.powi(53) + 2.0) * 2f64.powi(13));
+}
+
+#[test]
 fn the_stored_form_is_as_documented() {
     assert_eq!(stored(&sum_of(&[])), [0]);
     assert_eq!(stored(&sum_of(&[1.0, -1.0])), [0]);

@@ -3,6 +3,7 @@
 use super::oracle::{Fraction, is_nearest};
 use super::*;
 use arrow::array::{Array, AsArray};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::Float64Type;
 
 fn first(values: &ArrayRef) -> Option<f64> {
@@ -37,7 +38,8 @@ fn extremes_go_by_the_total_order() {
 fn a_filter_that_is_null_keeps_nothing() {
     let f = function("avg");
     let mut groups = many(&f, &[DataType::Float64]);
-    let kept = BooleanArray::from(vec![Some(true), None, Some(false), Some(true)]);
+    let valid = NullBuffer::from(vec![true, false, true, true]);
+    let kept = BooleanArray::new(vec![true, true, false, true].into(), Some(valid));
     groups.update_batch(&[doubles(&[1.0, 10.0, 100.0, 4.0])], &[0; 4], Some(&kept), 1).unwrap();
     assert_eq!(first(&groups.evaluate(EmitTo::All).unwrap()), Some(2.5));
 }
