@@ -202,7 +202,7 @@ pub(crate) fn mergeable(
         None => version(name),
     };
     let Some(version) = version else {
-        return Ok(Err(format!("{name} keeps every event: its value needs all of them, in order")));
+        return Ok(Err(format!("{name} depends on the order of the events")));
     };
     let nullable = Expr::AggregateFunction(aggregate.clone()).nullable(input)?;
     let fields = arguments.iter().map(|a| Ok(a.to_field(input)?.1)).collect::<Result<Vec<FieldRef>>>()?;
