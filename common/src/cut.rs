@@ -15,6 +15,7 @@ use crate::aggregate::{Mergeable, mergeable};
 use crate::error::{Error, Result};
 use crate::place::{carry_place, columns, reads_outside, row_by_row};
 use crate::scan::{Source, Unbound, source_of, sources};
+use crate::window_key::{WindowKey, window_keys};
 use crate::windowed::session::{SessionAggregate, as_session, as_windows, sessions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -84,13 +85,16 @@ pub(crate) struct CutPlan {
     pub(crate) finish: LogicalPlan,
     /// Why cuts are append-only where an aggregate stands above them.
     pub(crate) notes: Vec<String>,
+    /// The windows of time that events are grouped by.
+    pub(crate) windows: Vec<WindowKey>,
 }
 
 /// Cuts the plan of a view. `state` names the source of the state of the n-th cut.
 pub(crate) fn cut(view: &str, plan: LogicalPlan, state: impl Fn(usize) -> Source) -> Result<CutPlan> {
-    let mut cutter = Cutter { view, state, cuts: Vec::new(), notes: Vec::new() };
+    let mut cutter = Cutter { view, state, cuts: Vec::new(), notes: Vec::new(), windows: Vec::new() };
     let finish = cutter.cut(plan)?;
-    Ok(CutPlan { cuts: cutter.cuts, finish, notes: cutter.notes })
+    let Cutter { cuts, notes, windows, .. } = cutter;
+    Ok(CutPlan { cuts, finish, notes, windows })
 }
 
 /// How a plan depends on streams.
@@ -156,6 +160,7 @@ struct Cutter<'a, F> {
     state: F,
     cuts: Vec<Cut>,
     notes: Vec<String>,
+    windows: Vec<WindowKey>,
 }
 
 impl<F: Fn(usize) -> Source> Cutter<'_, F> {
@@ -195,6 +200,7 @@ impl<F: Fn(usize) -> Source> Cutter<'_, F> {
             Err(reason) => return Ok(Err(reason)),
         };
         let keys = aggregate.schema.fields().len() - calls.len();
+        self.add_windows(&aggregate.group_expr, &aggregate.input)?;
         let input = Arc::new(tables_first(aggregate.input.as_ref().clone())?);
         let fold = Aggregate::try_new(input, aggregate.group_expr.clone(), states(&calls))?;
         let fold = state_columns(LogicalPlan::Aggregate(fold), keys)?;
@@ -215,6 +221,7 @@ impl<F: Fn(usize) -> Source> Cutter<'_, F> {
             Err(reason) => return Ok(Err(reason)),
         };
         let keys = node.keys.len();
+        self.add_windows(std::slice::from_ref(&node.window), &node.input)?;
         let interval = ["start", "end"].map(|bound| get_field(node.window.clone(), bound));
         let input = tables_first(node.input.clone())?;
         let fold = state_columns(sessions(input, &node.keys, interval, &states(&calls))?, keys + 2)?;
@@ -228,6 +235,15 @@ impl<F: Fn(usize) -> Source> Cutter<'_, F> {
         let finish = renamed(finish, &node.schema)?;
         self.push(Kind::Aggregate { merge: Box::new(merge) }, fold, keys + 2)?;
         Ok(Ok(finish))
+    }
+
+    fn add_windows(&mut self, keys: &[Expr], input: &LogicalPlan) -> Result<()> {
+        for window in window_keys(keys, input)? {
+            if !self.windows.contains(&window) {
+                self.windows.push(window);
+            }
+        }
+        Ok(())
     }
 
     /// A scan of the state that the next cut keeps.

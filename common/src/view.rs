@@ -5,10 +5,12 @@ use crate::aggregate;
 use crate::cut::{Cut, cut};
 use crate::engine;
 use crate::error::{Error, Result};
+use crate::first_row::first_rows;
 use crate::functions;
 use crate::scan::{Source, source_of, sources};
 use crate::split::split_aggregates;
 use crate::state::STATE_FORMAT;
+use crate::window_key::WindowKey;
 use crate::windowed;
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
@@ -29,15 +31,7 @@ pub struct View {
     cuts: Vec<Cut>,
     finish: LogicalPlan,
     notes: Vec<String>,
-}
-
-/// A group key of a view that is a window of time.
-#[derive(Debug, Clone)]
-pub struct WindowKey {
-    /// The stream whose events it groups.
-    pub stream: String,
-    /// The window, over the stream's event columns: a struct of two timestamps, `start` and `end`.
-    pub window: Expr,
+    windows: Vec<WindowKey>,
 }
 
 impl View {
@@ -72,6 +66,7 @@ impl View {
             cuts: plan.cuts,
             finish: windowed::session::write_out(plan.finish)?,
             notes: plan.notes,
+            windows: plan.windows,
         })
     }
 
@@ -107,7 +102,7 @@ impl View {
 
     /// The windows of time by which the view groups.
     pub fn windows(&self) -> &[WindowKey] {
-        &[]
+        &self.windows
     }
 
     /// What is worth knowing about the cuts: why one keeps every event, where an aggregate stands above it.
@@ -181,7 +176,7 @@ fn prepare(session: &SessionContext, analyzed: LogicalPlan) -> Result<LogicalPla
     debug_assert_eq!(rules.len(), RULES.len(), "the engine renamed a rule");
     let state = engine::state(session);
     let plan = Optimizer::with_rules(rules.clone()).optimize(analyzed, &state, |_, _| {})?;
-    let plan = split_aggregates(plan)?;
+    let plan = split_aggregates(first_rows(plan)?)?;
     // Once more, so that each of the relations that the rewrite made reads only the columns that it needs.
     Ok(Optimizer::with_rules(rules).optimize(plan, &state, |_, _| {})?)
 }

@@ -18,5 +18,6 @@ mod scale;
 mod slt;
 mod three_processes;
 mod watermarks;
+mod windows;
 
 mod views;

@@ -160,7 +160,7 @@ pub const VIEWS: &[(&str, &str, bool)] = &[
         "newest",
         "SELECT k, n FROM (SELECT k, n, row_number() OVER (PARTITION BY k ORDER BY ts DESC, _partition, _offset) \
       AS r FROM clicks) q WHERE r = 1",
-        true,
+        false,
     ),
     (
         "busiest",

@@ -12,6 +12,7 @@
 
 mod flatten;
 mod hop;
+pub(crate) mod prune;
 
 pub(crate) mod session;
 

@@ -23,7 +23,10 @@ mod grid;
 mod interval;
 mod kind;
 
-use datafusion::logical_expr::{Expr, ScalarUDF};
+pub(crate) use interval::nanos;
+
+use datafusion::functions_nested::extract::array_element;
+use datafusion::logical_expr::{Expr, ScalarUDF, lit};
 use function::WindowFunction;
 use kind::Kind;
 use std::sync::{Arc, LazyLock};
@@ -52,13 +55,32 @@ pub(crate) enum Marker {
 /// Which marker the expression is a call of, if it is one.
 
 pub(crate) fn is_marker(expr: &Expr) -> Option<Marker> {
-    let Expr::ScalarFunction(call) = expr else { return None };
-    match call.func.inner().downcast_ref::<WindowFunction>()?.kind {
+    match kind_of(expr)? {
         Kind::Hop => Some(Marker::Hop),
         Kind::Session => Some(Marker::Session),
         Kind::Cumulate => Some(Marker::Cumulate),
         _ => None,
     }
+}
+
+/// Whether the expression is a call of `pane_windows`.
+pub(crate) fn is_pane_windows(expr: &Expr) -> bool {
+    kind_of(expr) == Some(Kind::PaneWindows)
+}
+
+/// The window of an event that ends first, given an expression of the event that a fold groups by.
+pub(crate) fn first_window(expr: &Expr) -> Option<Expr> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    match kind_of(expr)? {
+        Kind::Tumble | Kind::EventSession => Some(expr.clone()),
+        Kind::HopPane => Some(array_element(hop_windows(call.args.clone()), lit(1i64))),
+        _ => None,
+    }
+}
+
+fn kind_of(expr: &Expr) -> Option<Kind> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    Some(call.func.inner().downcast_ref::<WindowFunction>()?.kind)
 }
 
 macro_rules! calls {

@@ -1,0 +1,186 @@
+//! Reads only the panes of the windows that a query asks for.
+//!
+//! A filter on the start or the end of windows stands above the list of all windows that each pane is in: of the panes
+//! of an hour, sliding by the second, one window needs a sixth, and of their windows one in six hundred. This rule of
+//! the optimizer turns
+//!
+//! ```text
+//! Filter: window['end'] = x
+//!   Unnest: window
+//!     pane_windows(pane, …) AS window
+//! ```
+//!
+//! into the same with bounds for the list, and a filter of the panes below it, which goes down to the scan by itself.
+
+use super::flatten::WINDOW;
+use crate::windows::{is_pane_windows, nanos, pane_windows_within};
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, ScalarValue};
+use datafusion::error::Result;
+use datafusion::functions::core::expr_fn::get_field;
+use datafusion::functions::core::getfield::GetFieldFunc;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::logical_plan::{Filter, Projection, Unnest};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, lit};
+use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use std::sync::Arc;
+
+/// The rule.
+#[derive(Debug)]
+pub(crate) struct PrunePanes;
+
+impl OptimizerRule for PrunePanes {
+    fn name(&self) -> &str {
+        "prune_panes"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::TopDown)
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        Ok(match pruned(&plan)? {
+            Some(pruned) => Transformed::yes(pruned),
+            None => Transformed::no(plan),
+        })
+    }
+}
+
+/// When a window may start, in ticks: from, inclusive, until, exclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Starts {
+    from: Option<i64>,
+    until: Option<i64>,
+}
+
+fn pruned(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    let LogicalPlan::Filter(filter) = plan else { return Ok(None) };
+    let LogicalPlan::Unnest(unnest) = filter.input.as_ref() else { return Ok(None) };
+    let LogicalPlan::Projection(projection) = unnest.input.as_ref() else { return Ok(None) };
+    let [window] = unnest.exec_columns.as_slice() else { return Ok(None) };
+    let Some(at) = projection.schema.maybe_index_of_column(window) else { return Ok(None) };
+    let Some((call, pane)) = pane_windows_call(&projection.expr[at]) else { return Ok(None) };
+    let DataType::Struct(fields) = pane.get_type(projection.input.schema())? else { return Ok(None) };
+    let Some(time) = fields.first().map(|f| f.data_type().clone()) else { return Ok(None) };
+    let Some(size) = call.args.get(2).and_then(|size| ticks(size, &time)) else { return Ok(None) };
+    let Some(starts) = starts(&filter.predicate, window, size) else { return Ok(None) };
+
+    let moment = |ticks: Option<i64>| {
+        Ok::<_, datafusion::error::DataFusionError>(lit(ScalarValue::Int64(ticks).cast_to(&time)?))
+    };
+    let offset = call.args.get(3).cloned().unwrap_or_else(|| lit(ScalarValue::new_interval_mdn(0, 0, 0)));
+    let bounds = [offset, moment(starts.from)?, moment(starts.until)?];
+    let mut exprs = projection.expr.clone();
+    exprs[at] =
+        pane_windows_within(call.args[..3].iter().cloned().chain(bounds).collect()).alias(&window.name);
+
+    let mut input = LogicalPlanBuilder::from(projection.input.as_ref().clone());
+    let start = || get_field(pane.clone(), "start");
+    if starts.from.is_some() {
+        input = input.filter(start().gt_eq(moment(starts.from)?))?;
+    }
+    if let Some(until) = starts.until {
+        // The last window that may be asked for starts one tick before, and its last pane before its end.
+        input = input.filter(start().lt(moment(Some(until.saturating_sub(1).saturating_add(size)))?))?;
+    }
+    let input = Projection::try_new(exprs, Arc::new(input.build()?))?;
+    let input = Arc::new(LogicalPlan::Projection(input));
+    let unnest = Unnest::try_new(input, unnest.exec_columns.clone(), unnest.options.clone())?;
+    let unnest = Arc::new(LogicalPlan::Unnest(unnest));
+    Ok(Some(LogicalPlan::Filter(Filter::try_new(filter.predicate.clone(), unnest)?)))
+}
+
+/// `pane_windows(pane, …)`, and the pane.
+fn pane_windows_call(expr: &Expr) -> Option<(&ScalarFunction, &Expr)> {
+    match expr {
+        Expr::Alias(alias) => pane_windows_call(&alias.expr),
+        Expr::ScalarFunction(call) if is_pane_windows(expr) => Some((call, call.args.first()?)),
+        _ => None,
+    }
+}
+
+/// A constant interval in ticks of a type of timestamps.
+fn ticks(interval: &Expr, time: &DataType) -> Option<i64> {
+    let DataType::Timestamp(unit, _) = time else { return None };
+    let tick = match unit {
+        TimeUnit::Second => 1_000_000_000,
+        TimeUnit::Millisecond => 1_000_000,
+        TimeUnit::Microsecond => 1_000,
+        TimeUnit::Nanosecond => 1,
+    };
+    Some(nanos(interval).ok()? / tick)
+}
+
+/// The bounds that a predicate sets; `None` if it sets none.
+fn starts(predicate: &Expr, window: &Column, size: i64) -> Option<Starts> {
+    let mut starts = Starts { from: None, until: None };
+    for part in split_conjunction(predicate) {
+        let Expr::BinaryExpr(binary) = part else { continue };
+        let (bound, op, value) = match (bound(&binary.left, window), bound(&binary.right, window)) {
+            (Some(bound), None) => (bound, binary.op, &binary.right),
+            (None, Some(bound)) => match binary.op.swap() {
+                Some(op) => (bound, op, &binary.left),
+                None => continue,
+            },
+            _ => continue,
+        };
+        let Some(value) = timestamp(value) else { continue };
+        let start = match bound {
+            Bound::Start => value,
+            Bound::End => value.saturating_sub(size),
+        };
+        let from = match op {
+            Operator::Eq | Operator::GtEq => Some(start),
+            Operator::Gt => Some(start.saturating_add(1)),
+            _ => None,
+        };
+        let until = match op {
+            Operator::Eq | Operator::LtEq => Some(start.saturating_add(1)),
+            Operator::Lt => Some(start),
+            _ => None,
+        };
+        starts.from = starts.from.max(from);
+        starts.until = match (starts.until, until) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
+    (starts.from.is_some() || starts.until.is_some()).then_some(starts)
+}
+
+enum Bound {
+    Start,
+    End,
+}
+
+/// Which end of the window the expression is.
+fn bound(expr: &Expr, window: &Column) -> Option<Bound> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let [Expr::Column(column), Expr::Literal(name, _)] = call.args.as_slice() else { return None };
+    if !call.func.inner().is::<GetFieldFunc>()
+        || column.name != window.name
+        || !column.name.starts_with(WINDOW)
+    {
+        return None;
+    }
+    match name.try_as_str()?? {
+        "start" => Some(Bound::Start),
+        "end" => Some(Bound::End),
+        _ => None,
+    }
+}
+
+fn timestamp(value: &Expr) -> Option<i64> {
+    match value {
+        Expr::Literal(
+            ScalarValue::TimestampSecond(ticks, _)
+            | ScalarValue::TimestampMillisecond(ticks, _)
+            | ScalarValue::TimestampMicrosecond(ticks, _)
+            | ScalarValue::TimestampNanosecond(ticks, _),
+            _,
+        ) => *ticks,
+        _ => None,
+    }
+}

@@ -1,0 +1,122 @@
+//! Windows of time in views and queries: what a query reads of them, and what is refused.
+
+use crate::events::{Event, events, partitions};
+use crate::oracle::{answer, assert_same, finish, plain};
+use crate::views::{STREAMS, catalog};
+use arrow::array::RecordBatch;
+use proptest::prelude::*;
+use std::sync::Arc;
+use twofold_common::scan::{Source, bind};
+use twofold_common::{Catalog, Folder, State, View};
+
+async fn states(catalog: &Catalog, view: &View, pieces: &[RecordBatch]) -> Vec<Vec<State>> {
+    let mut states = Vec::new();
+    for cut in view.cuts() {
+        let schema = |name: &str| Ok(catalog.stream(name)?.event_schema());
+        let mut folder = Folder::try_new(catalog.session(), cut, schema).await.unwrap();
+        let mut folded = Vec::new();
+        for piece in pieces {
+            folded.push(folder.fold("clicks", std::slice::from_ref(piece)).await.unwrap());
+        }
+        states.push(folded);
+    }
+    states
+}
+
+/// The rows of a query over the view `hops`, and its optimized plan.
+async fn query(catalog: &Catalog, sql: &str, states: &[Vec<State>]) -> (Vec<RecordBatch>, String) {
+    let plan = catalog.plan(sql).await.unwrap();
+    let bound = bind(plan, |source| {
+        let Source::State { view, cut, .. } = source else { panic!("{source:?}") };
+        let schema = catalog.view(view)?.cuts()[*cut].schema().clone();
+        let batches = states[*cut].iter().map(|s| s.batch().clone()).collect();
+        Ok(Arc::new(datafusion::datasource::MemTable::try_new(schema, vec![batches])?))
+    });
+    let frame = catalog.session().execute_logical_plan(bound.unwrap()).await.unwrap();
+    let optimized = frame.clone().into_optimized_plan().unwrap().display_indent().to_string();
+    (frame.collect().await.unwrap(), optimized)
+}
+
+const FILTERS: &[(&str, bool)] = &[
+    ("w['end'] = TIMESTAMP '1970-01-01 00:00:14'", true),
+    ("w['start'] = TIMESTAMP '1970-01-01 00:00:04'", true),
+    ("w['start'] >= TIMESTAMP '1970-01-01 00:00:08' AND w['end'] <= TIMESTAMP '1970-01-01 00:00:22'", true),
+    (
+        "w['start'] > TIMESTAMP '1970-01-01 00:00:08' AND w['start'] < TIMESTAMP '1970-01-01 00:00:16' AND k = 'a'",
+        true,
+    ),
+    ("TIMESTAMP '1970-01-01 00:00:30' < w['end']", true),
+    ("w['end'] = TIMESTAMP '1970-01-01 00:00:13'", true),
+    ("w['start'] > TIMESTAMP '1970-01-01 00:00:20' AND w['start'] < TIMESTAMP '1970-01-01 00:00:12'", true),
+    ("w['start'] <> TIMESTAMP '1970-01-01 00:00:20'", false),
+    ("w['start'] = TIMESTAMP '1970-01-01 00:00:20' OR k = 'a'", false),
+];
+
+/// A query for few windows reads few panes, and finds what it would have found among all.
+#[test]
+fn a_filter_on_windows_prunes_panes_and_nothing_else() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (_dir, project, catalog) = runtime.block_on(catalog(&["hops"]));
+    let config = ProptestConfig { cases: 8, ..ProptestConfig::default() };
+    proptest!(config, |(events in events(40))| {
+        let pieces = partitions(&catalog.streams()["clicks"], &events);
+        runtime.block_on(async {
+            let oracle = plain(&project, &[("clicks", pieces.clone()), ("orders", Vec::new())]).await;
+            let view = catalog.view("hops").unwrap();
+            let states = states(&catalog, view, &pieces).await;
+            for (filter, prunes) in FILTERS {
+                let sql = format!("SELECT * FROM hops WHERE {filter}");
+                let (rows, plan) = query(&catalog, &sql, &states).await;
+                assert_same(filter, &rows, &answer(&oracle, &sql).await);
+                assert_eq!(plan.contains("pane_windows_within"), *prunes, "{filter}\n{plan}");
+            }
+        });
+    });
+}
+
+/// A late event that lies between two sessions makes them one, in whatever piece it comes.
+#[tokio::test]
+async fn a_late_event_bridges_two_sessions() {
+    let (_dir, _project, catalog) = catalog(&["sessions"]).await;
+    let view = catalog.view("sessions").unwrap();
+    let event = |second| Event { second, k: Some("a"), n: Some(1), x: None, ok: None, partition: 0, gap: 0 };
+    let sessions = |seconds: Vec<i64>| {
+        let catalog = catalog.clone();
+        async move {
+            let events: Vec<Event> = seconds.into_iter().map(event).collect();
+            let all = partitions(&catalog.streams()["clicks"], &events)[0].clone();
+            let pieces: Vec<RecordBatch> = (0..all.num_rows()).map(|i| all.slice(i, 1)).collect();
+            let rows = finish(&catalog, view, &states(&catalog, view, &pieces).await).await;
+            rows.iter().map(RecordBatch::num_rows).sum::<usize>()
+        }
+    };
+    assert_eq!(sessions(vec![0, 2, 8, 10]).await, 2);
+    assert_eq!(sessions(vec![0, 2, 8, 10, 5]).await, 1, "5 is 3 seconds from 2 and from 8");
+    assert_eq!(sessions(vec![0, 2, 8, 10, 4]).await, 2, "4 is 4 seconds from 8");
+}
+
+#[tokio::test]
+async fn windows_without_a_meaning_are_refused_with_what_to_write() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("twofold.toml"), "").unwrap();
+    std::fs::write(dir.path().join("names.csv"), crate::views::NAMES).unwrap();
+    for (query, part) in [
+        ("SELECT k, session(ts, INTERVAL '5 seconds') AS w FROM clicks", "GROUP BY k, w"),
+        (
+            "SELECT k FROM clicks WHERE hop(ts, INTERVAL '1 second', INTERVAL '5 seconds')['start'] > ts",
+            "subquery",
+        ),
+        (
+            "SELECT n, count(*) AS c FROM SESSION(TABLE clicks PARTITION BY k, DESCRIPTOR(ts), INTERVAL '5' SECOND) \
+             GROUP BY n, window_start, window_end",
+            "grouped by these",
+        ),
+        ("SELECT tumble(ts, INTERVAL '1 month') AS w, count(*) AS c FROM clicks GROUP BY 1", "date_trunc"),
+    ] {
+        let sql = format!("{STREAMS} CREATE MATERIALIZED VIEW v AS {query};");
+        std::fs::write(dir.path().join("views.sql"), sql).unwrap();
+        let project = twofold_common::Project::load(dir.path()).unwrap();
+        let message = Catalog::new(&project).await.unwrap_err().to_string();
+        assert!(message.contains(part) && message.starts_with("views.sql:"), "{message}");
+    }
+}
