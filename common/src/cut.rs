@@ -13,8 +13,10 @@
 
 use crate::aggregate::{Mergeable, mergeable};
 use crate::error::{Error, Result};
+use crate::meaning::meaning;
 use crate::place::{carry_place, columns, reads_outside, row_by_row};
 use crate::scan::{Source, Unbound, source_of, sources};
+use crate::stream::{OFFSET, PARTITION};
 use crate::window_key::{WindowKey, window_keys};
 use crate::windowed::session::{SessionAggregate, as_session, as_windows, sessions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -35,6 +37,7 @@ pub struct Cut {
     schema: SchemaRef,
     keys: usize,
     streams: Vec<String>,
+    meanings: Vec<String>,
 }
 
 /// What the state of a cut is.
@@ -65,6 +68,11 @@ impl Cut {
     /// (`v0, v1, …`).
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// What each column of the state is in terms of the query, for people.
+    pub fn meanings(&self) -> &[String] {
+        &self.meanings
     }
 
     /// How many columns are the key.
@@ -210,7 +218,8 @@ impl<F: Fn(usize) -> Source> Cutter<'_, F> {
         let merge = state_columns(merge, keys)?;
         let finish = self.scan_state(&fold)?.aggregate(key_columns, finished(&calls))?.build()?;
         let finish = renamed(narrowed(finish, &calls, self.view, &aggregate.schema)?, &aggregate.schema)?;
-        self.push(Kind::Aggregate { merge: Box::new(merge) }, fold, keys)?;
+        let meanings = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).map(meaning).collect();
+        self.push(Kind::Aggregate { merge: Box::new(merge) }, fold, keys, meanings)?;
         Ok(Ok(finish))
     }
 
@@ -233,7 +242,11 @@ impl<F: Fn(usize) -> Source> Cutter<'_, F> {
         let finish = sessions(self.scan_state(&fold)?.build()?, &key_columns, interval(), &finished(&calls))?;
         let finish = narrowed(as_windows(finish, keys, calls.len())?, &calls, self.view, &node.schema)?;
         let finish = renamed(finish, &node.schema)?;
-        self.push(Kind::Aggregate { merge: Box::new(merge) }, fold, keys + 2)?;
+        let window = meaning(&node.window).replacen("event_session", "session", 1);
+        let window = ["start", "end"].map(|bound| format!("{bound} of {window}"));
+        let keyed = node.keys.iter().map(meaning).chain(window);
+        let meanings = keyed.chain(node.calls.iter().map(meaning)).collect();
+        self.push(Kind::Aggregate { merge: Box::new(merge) }, fold, keys + 2, meanings)?;
         Ok(Ok(finish))
     }
 
@@ -246,9 +259,14 @@ impl<F: Fn(usize) -> Source> Cutter<'_, F> {
         Ok(())
     }
 
-    /// A scan of the state that the next cut keeps.
+    /// Which cut folds so: the next one, unless there is one already.
+    fn number(&self, fold: &LogicalPlan) -> usize {
+        self.cuts.iter().position(|cut| cut.fold == *fold).unwrap_or(self.cuts.len())
+    }
+
+    /// A scan of the state that a cut with this fold keeps.
     fn scan_state(&self, fold: &LogicalPlan) -> Result<LogicalPlanBuilder> {
-        let n = self.cuts.len();
+        let n = self.number(fold);
         let table = Arc::new(Unbound::new((self.state)(n), plain_schema(fold.schema())));
         let name = TableReference::bare(format!("state{n}"));
         Ok(LogicalPlanBuilder::scan(name, provider_as_source(table), None)?)
@@ -258,6 +276,17 @@ impl<F: Fn(usize) -> Source> Cutter<'_, F> {
     fn cut_append(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let schema = Arc::clone(plan.schema());
         let columns = columns(&schema);
+        let meanings = match &plan {
+            LogicalPlan::Projection(projection) => {
+                let column = |expr: &Expr| match unalias(expr) {
+                    Expr::Column(column) => column.name.clone(),
+                    other => meaning(other),
+                };
+                projection.expr.iter().map(column).collect()
+            }
+            _ => schema.fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>(),
+        };
+        let meanings = [PARTITION, OFFSET].map(String::from).into_iter().chain(meanings).collect();
         let (carried, place) = carry_place(plan)?;
         let [partition, offset] = place.as_slice() else {
             return Err(Error::Internal("rows of one stream have another place than its own".into()));
@@ -273,17 +302,20 @@ impl<F: Fn(usize) -> Source> Cutter<'_, F> {
             .project((0..schema.fields().len()).map(|i| col(format!("v{i}"))))?
             .build()?;
         let finish = renamed(finish, &schema)?;
-        self.push(Kind::Append, fold, 2)?;
+        self.push(Kind::Append, fold, 2, meanings)?;
         Ok(finish)
     }
 
-    fn push(&mut self, kind: Kind, fold: LogicalPlan, keys: usize) -> Result<()> {
+    fn push(&mut self, kind: Kind, fold: LogicalPlan, keys: usize, meanings: Vec<String>) -> Result<()> {
+        if self.number(&fold) < self.cuts.len() {
+            return Ok(());
+        }
         let schema = plain_schema(fold.schema());
         let streams = sources(&fold)?
             .into_iter()
             .filter_map(|source| if let Source::Stream(name) = source { Some(name) } else { None })
             .collect();
-        self.cuts.push(Cut { kind, fold, schema, keys, streams });
+        self.cuts.push(Cut { kind, fold, schema, keys, streams, meanings });
         Ok(())
     }
 }

@@ -30,6 +30,7 @@ mod gc;
 mod late_events;
 mod log;
 mod manifest;
+mod meaning;
 mod offset;
 mod order;
 mod parquet_file;

@@ -22,8 +22,9 @@
 //! ```
 //!
 //! on `g`, nulls equal, and likewise for the other kinds. Cutting the plan then gives one cut for each relation, a
-//! sorted relation that folds and merges like any other; the join, `d` and what needs everything run in finish. A
-//! `FILTER` becomes a column of the relation, so that a group in which it keeps nothing is still there.
+//! sorted relation that folds and merges like any other; the join, `d` and what needs everything run in finish. Calls
+//! over the same values share one relation. A `FILTER` becomes a column of it, so that a group in which it keeps
+//! nothing is still there.
 //!
 //! Calls that depend on the order of events get one that leaves no ties: the order that they ask for, then
 //! (partition, offset), then the values.
@@ -31,11 +32,13 @@
 use crate::aggregate::{Ordered, counted, in_order, mergeable, ordered};
 use crate::cut::{Shape, shape, unalias};
 use crate::error::Result;
-use crate::place::carry_place;
+use crate::place::{carry_place, columns};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, JoinType, NullEquality};
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion::functions::core::named_struct;
+use datafusion::functions_aggregate::count::count_udaf;
+use datafusion::functions_aggregate::expr_fn::bool_or;
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, Sort};
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection};
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, col, lit};
@@ -149,20 +152,31 @@ impl<'a> Split<'a> {
 
     fn plan(&self) -> Result<LogicalPlan> {
         let mut plan = self.partial()?;
+        for (value, of) in self.values() {
+            let relation = self.over_pairs(value, &of)?;
+            plan = Some(join_on_groups(plan, relation, self.keys(), &of)?);
+        }
         for (i, need) in self.needs.iter().enumerate() {
-            let relation = match need {
-                Need::Partial(_) => continue,
-                Need::Values(call) => self.over_values(call, i)?,
-                Need::Counts(call, weighted) => self.over_counts(call, weighted, i)?,
-                Need::Rows(call) => self.over_rows(call, i)?,
-            };
-            plan = Some(match plan {
-                None => relation,
-                Some(left) => join_on_groups(left, relation, self.keys(), i)?,
-            });
+            if let Need::Rows(call) = need {
+                plan = Some(join_on_groups(plan, self.over_rows(call, i)?, self.keys(), &[i])?);
+            }
         }
         let Some(plan) = plan else { return Ok(LogicalPlan::Aggregate(self.aggregate.clone())) };
         self.under_its_names(plan)
+    }
+
+    /// What calls need the values of, each once, and which calls.
+    fn values(&self) -> Vec<(Expr, Vec<usize>)> {
+        let mut values: Vec<(Expr, Vec<usize>)> = Vec::new();
+        for (i, need) in self.needs.iter().enumerate() {
+            let (Need::Values(call) | Need::Counts(call, _)) = need else { continue };
+            let (value, _) = value_and_constants(call);
+            match values.iter_mut().find(|(known, _)| *known == value) {
+                Some((_, of)) => of.push(i),
+                None => values.push((value, vec![i])),
+            }
+        }
+        values
     }
 
     /// The groups with the calls that have small states; `None` if a relation of its own has all that is needed.
@@ -174,58 +188,43 @@ impl<'a> Split<'a> {
         Ok(Some(plan.aggregate(self.groups.clone(), self.partials.clone())?.build()?))
     }
 
-    /// `SELECT g…, call(y) AS c<i> FROM (SELECT DISTINCT g…, y FROM input) GROUP BY g…`
-    fn over_values(&self, call: &AggregateFunction, i: usize) -> Result<LogicalPlan> {
-        let params = &call.params;
-        let (value, literals) =
-            params.args.split_first().map_or((lit(1i64), &[][..]), |(v, l)| (v.clone(), l));
-        // Only functions that keep the order of their values take one here: it is that of the values.
-        let order = match params.order_by.first() {
-            Some(sort) => vec![Sort::new(col("y"), sort.asc, sort.nulls_first)],
-            None if in_order(call.func.name()) => vec![Sort::new(col("y"), true, false)],
-            None => Vec::new(),
-        };
-        let over = AggregateFunction::new_udf(
-            Arc::clone(&call.func),
-            std::iter::once(col("y")).chain(literals.iter().cloned()).collect(),
-            false,
-            params.filter.as_ref().map(|_| Box::new(col("kept"))),
-            order,
-            params.null_treatment,
-        );
-        let pairs = self.pairs(value, params.filter.as_deref(), Vec::new())?;
-        self.above(pairs, over, i)
-    }
-
-    /// `SELECT g…, weighted(y, n) AS c<i> FROM (SELECT g…, y, count(*) AS n FROM input GROUP BY g…, y) GROUP BY g…`
-    fn over_counts(
-        &self,
-        call: &AggregateFunction,
-        weighted: &Arc<AggregateUDF>,
-        i: usize,
-    ) -> Result<LogicalPlan> {
-        let params = &call.params;
-        let (value, literals) =
-            params.args.split_first().map_or((lit(1i64), &[][..]), |(v, l)| (v.clone(), l));
-        let over = AggregateFunction::new_udf(
-            Arc::clone(weighted),
-            [col("y"), col("n")].into_iter().chain(literals.iter().cloned()).collect(),
-            false,
-            params.filter.as_ref().map(|_| Box::new(col("kept"))),
-            Vec::new(),
-            None,
-        );
-        let count = datafusion::functions_aggregate::expr_fn::count(lit(1i64)).alias("n");
-        let pairs = self.pairs(value, params.filter.as_deref(), vec![count])?;
-        self.above(pairs, over, i)
-    }
-
-    /// The distinct (group, value), with what is counted of each.
-    fn pairs(&self, value: Expr, filter: Option<&Expr>, calls: Vec<Expr>) -> Result<LogicalPlanBuilder> {
-        let mut pair = self.groups.clone();
-        pair.push(value.alias("y"));
-        pair.extend(filter.map(|filter| filter.clone().is_true().alias("kept")));
-        Ok(LogicalPlanBuilder::from(self.input.clone()).aggregate(pair, calls)?)
+    /// Calls over values or their counts, above one relation that has each (group, value) once:
+    ///
+    /// ```text
+    /// SELECT g…, d(y) FILTER (WHERE k<i>) AS c<i>, weighted(y, n<j>) AS c<j>
+    /// FROM (SELECT g…, y, bool_or(filter) AS k<i>, count(*) AS n<j> FROM input GROUP BY g…, y) GROUP BY g…
+    /// ```
+    fn over_pairs(&self, value: Expr, of: &[usize]) -> Result<LogicalPlan> {
+        let (mut of_pair, mut over) = (Vec::new(), Vec::new());
+        for &i in of {
+            let call = match &self.needs[i] {
+                Need::Values(call) => {
+                    let kept = call.params.filter.as_ref().map(|filter| {
+                        of_pair.push(bool_or(filter.as_ref().clone()).alias(format!("k{i}")));
+                        Box::new(col(format!("k{i}")))
+                    });
+                    over_values(call, kept)
+                }
+                Need::Counts(call, weighted) => {
+                    let filter = call.params.filter.clone();
+                    let count = AggregateFunction::new_udf(
+                        count_udaf(),
+                        vec![lit(1i64)],
+                        false,
+                        filter,
+                        vec![],
+                        None,
+                    );
+                    of_pair.push(Expr::AggregateFunction(count).alias(format!("n{i}")));
+                    over_counts(call, weighted, col(format!("n{i}")))
+                }
+                Need::Partial(_) | Need::Rows(_) => continue,
+            };
+            over.push(Expr::AggregateFunction(call).alias(format!("c{i}")));
+        }
+        let pair: Vec<Expr> = self.groups.iter().cloned().chain([value.alias("y")]).collect();
+        let pairs = LogicalPlanBuilder::from(self.input.clone()).aggregate(pair, of_pair)?;
+        self.above(pairs, over)
     }
 
     /// `SELECT g…, call(a… ORDER BY o…) AS c<i> FROM (SELECT g…, a…, o… FROM input) GROUP BY g…`
@@ -251,14 +250,13 @@ impl<'a> Split<'a> {
         let over =
             AggregateFunction::new_udf(func, args, params.distinct, filter, order, params.null_treatment);
         let rows = LogicalPlanBuilder::from(self.input.clone()).project(columns)?;
-        self.above(rows, over, i)
+        self.above(rows, vec![Expr::AggregateFunction(over).alias(format!("c{i}"))])
     }
 
-    /// `SELECT g…, call AS c<i> FROM relation GROUP BY g…`
-    fn above(&self, relation: LogicalPlanBuilder, call: AggregateFunction, i: usize) -> Result<LogicalPlan> {
+    /// `SELECT g…, calls… FROM relation GROUP BY g…`
+    fn above(&self, relation: LogicalPlanBuilder, calls: Vec<Expr>) -> Result<LogicalPlan> {
         let keys: Vec<Expr> = (0..self.keys()).map(|g| col(format!("g{g}"))).collect();
-        let call = Expr::AggregateFunction(call).alias(format!("c{i}"));
-        Ok(relation.aggregate(keys, vec![call])?.build()?)
+        Ok(relation.aggregate(keys, calls)?.build()?)
     }
 
     /// `plan` under the names that the aggregate had.
@@ -282,18 +280,18 @@ impl<'a> Split<'a> {
 
 fn need(call: &AggregateFunction, place: &[Expr]) -> Need {
     match counted(call) {
-        _ if over_values(call) => Need::Values(call.clone()),
+        _ if needs_values(call) => Need::Values(call.clone()),
         Some(weighted) => Need::Counts(call.clone(), weighted),
         None => Need::Rows(completed(call, place)),
     }
 }
 
 fn depends_on_place(call: &AggregateFunction) -> bool {
-    !over_values(call) && counted(call).is_none()
+    !needs_values(call) && counted(call).is_none()
 }
 
 /// Whether the call is over one expression, each of its values once, in no order but that of the values.
-fn over_values(call: &AggregateFunction) -> bool {
+fn needs_values(call: &AggregateFunction) -> bool {
     let params = &call.params;
     let Some((value, rest)) = params.args.split_first() else { return false };
     params.distinct
@@ -303,6 +301,31 @@ fn over_values(call: &AggregateFunction) -> bool {
             [one] => &one.expr == value,
             _ => false,
         }
+}
+
+/// What the call is over, and its further arguments.
+fn value_and_constants(call: &AggregateFunction) -> (Expr, &[Expr]) {
+    call.params.args.split_first().map_or((lit(1i64), &[]), |(value, constants)| (value.clone(), constants))
+}
+
+/// The call over values that come once, those that are `kept`.
+fn over_values(call: &AggregateFunction, kept: Option<Box<Expr>>) -> AggregateFunction {
+    // Only functions that keep the order of their values take one here: it is that of the values.
+    let order = match call.params.order_by.first() {
+        Some(sort) => vec![Sort::new(col("y"), sort.asc, sort.nulls_first)],
+        None if in_order(call.func.name()) => vec![Sort::new(col("y"), true, false)],
+        None => Vec::new(),
+    };
+    let (_, constants) = value_and_constants(call);
+    let args = std::iter::once(col("y")).chain(constants.iter().cloned()).collect();
+    AggregateFunction::new_udf(Arc::clone(&call.func), args, false, kept, order, call.params.null_treatment)
+}
+
+/// The call over values and how often each came.
+fn over_counts(call: &AggregateFunction, weighted: &Arc<AggregateUDF>, count: Expr) -> AggregateFunction {
+    let (_, constants) = value_and_constants(call);
+    let args = [col("y"), count].into_iter().chain(constants.iter().cloned()).collect();
+    AggregateFunction::new_udf(Arc::clone(weighted), args, false, None, Vec::new(), None)
 }
 
 /// The call with an order that leaves no ties: its own, then the place of the event, then the values. A function that
@@ -359,23 +382,28 @@ impl<'a> Picks<'a> {
 }
 
 /// `left JOIN right` on their groups, which are the same on both sides, nulls equal, keeping the columns of `left`
-/// and the value of `right`.
-fn join_on_groups(left: LogicalPlan, right: LogicalPlan, keys: usize, i: usize) -> Result<LogicalPlan> {
-    let keep: Vec<Expr> = left.schema().columns().into_iter().map(Expr::Column).collect();
+/// and the values of the calls `of` of `right`.
+fn join_on_groups(
+    left: Option<LogicalPlan>,
+    right: LogicalPlan,
+    keys: usize,
+    of: &[usize],
+) -> Result<LogicalPlan> {
+    let Some(left) = left else { return Ok(right) };
     if keys == 0 {
         return Ok(LogicalPlanBuilder::from(left).cross_join(right)?.build()?);
     }
-    let renamed: Vec<Expr> = (0..keys)
-        .map(|g| col(format!("g{g}")).alias(format!("c{i}g{g}")))
-        .chain([col(format!("c{i}"))])
-        .collect();
-    let right = LogicalPlanBuilder::from(right).project(renamed)?.build()?;
+    let name = |g| format!("c{}g{g}", of.first().copied().unwrap_or_default());
+    let values: Vec<Expr> = of.iter().map(|i| col(format!("c{i}"))).collect();
+    let keep: Vec<Expr> = columns(left.schema()).into_iter().chain(values.iter().cloned()).collect();
+    let renamed = (0..keys).map(|g| col(format!("g{g}")).alias(name(g))).chain(values);
+    let right = LogicalPlanBuilder::from(right).project(renamed.collect::<Vec<_>>())?.build()?;
     let on: (Vec<Column>, Vec<Column>) = (
         (0..keys).map(|g| Column::new_unqualified(format!("g{g}"))).collect(),
-        (0..keys).map(|g| Column::new_unqualified(format!("c{i}g{g}"))).collect(),
+        (0..keys).map(|g| Column::new_unqualified(name(g))).collect(),
     );
     Ok(LogicalPlanBuilder::from(left)
         .join_detailed(right, JoinType::Inner, on, None, NullEquality::NullEqualsNull)?
-        .project(keep.into_iter().chain([col(format!("c{i}"))]))?
+        .project(keep)?
         .build()?)
 }

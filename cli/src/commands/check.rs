@@ -6,7 +6,7 @@
 use crate::args::CheckArgs;
 use crate::text::{counted, print};
 use anyhow::Result;
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
+use datafusion::logical_expr::LogicalPlan;
 use std::fmt::Write;
 use std::path::Path;
 use twofold_common::stream::REJECTED_SUFFIX;
@@ -89,8 +89,8 @@ fn describe_view(view: &View, explain: bool) -> String {
 
 fn describe_cut(i: usize, cut: &Cut) -> String {
     let streams = cut.streams().join(", ");
-    let named = definitions(cut.fold_plan());
-    let (keys, rest) = named.split_at(cut.keys().min(named.len()));
+    let meanings = cut.meanings();
+    let (keys, rest) = meanings.split_at(cut.keys().min(meanings.len()));
     match cut.kind() {
         CutKind::Aggregate { .. } => {
             let per =
@@ -99,49 +99,6 @@ fn describe_cut(i: usize, cut: &Cut) -> String {
             format!("  cut {i}: an aggregate over {streams}, {per}{what}\n")
         }
         _ => format!("  cut {i}: keeps one row per event of {streams}: {}\n", rest.join(", ")),
-    }
-}
-
-/// What each column of a cut's state is in terms of the query.
-fn definitions(fold: &LogicalPlan) -> Vec<String> {
-    let LogicalPlan::Projection(projection) = fold else {
-        return fold.schema().fields().iter().map(|f| f.name().clone()).collect();
-    };
-    let below = match projection.input.as_ref() {
-        LogicalPlan::Aggregate(aggregate) => Some(aggregate),
-        _ => None,
-    };
-    let define = |(i, expr): (usize, &Expr)| match below.and_then(|aggregate| aggregate_at(aggregate, i)) {
-        Some(expr) => expr,
-        None => unalias(expr).to_string(),
-    };
-    projection.expr.iter().enumerate().map(define).collect()
-}
-
-fn aggregate_at(aggregate: &Aggregate, i: usize) -> Option<String> {
-    let first = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
-    if i < first {
-        return aggregate
-            .group_expr
-            .get(i)
-            .filter(|_| aggregate.group_expr.len() == first)
-            .map(|e| unalias(e).to_string());
-    }
-    let expr = aggregate.aggr_expr.get(i - first)?;
-    Some(
-        unalias(expr)
-            .to_string()
-            .replacen("_state(", "(", 1)
-            .replacen("integer_avg(", "avg(", 1)
-            .replacen("float_m", "m", 1)
-            .replace("(Int64(1))", "(*)"),
-    )
-}
-
-fn unalias(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Alias(alias) => unalias(&alias.expr),
-        other => other,
     }
 }
 
