@@ -8,6 +8,7 @@ mod definitions;
 mod docs;
 mod events;
 mod floats;
+mod fold_speed;
 mod functions;
 mod laws;
 mod nexmark;

@@ -9,22 +9,23 @@ use std::sync::Arc;
 use twofold_common::scan::{Source, bind};
 use twofold_common::{Catalog, Folder, State, View};
 
-async fn states(catalog: &Catalog, view: &View, pieces: &[RecordBatch]) -> Vec<Vec<State>> {
+/// The states of the pieces of one stream, for each cut.
+pub async fn states(catalog: &Catalog, view: &View, stream: &str, pieces: &[RecordBatch]) -> Vec<Vec<State>> {
     let mut states = Vec::new();
     for cut in view.cuts() {
         let schema = |name: &str| Ok(catalog.stream(name)?.event_schema());
         let mut folder = Folder::try_new(catalog.session(), cut, schema).await.unwrap();
         let mut folded = Vec::new();
         for piece in pieces {
-            folded.push(folder.fold("clicks", std::slice::from_ref(piece)).await.unwrap());
+            folded.push(folder.fold(stream, std::slice::from_ref(piece)).await.unwrap());
         }
         states.push(folded);
     }
     states
 }
 
-/// The rows of a query over the view `hops`, and its optimized plan.
-async fn query(catalog: &Catalog, sql: &str, states: &[Vec<State>]) -> (Vec<RecordBatch>, String) {
+/// The rows of a query over views with these states, and its optimized plan.
+pub async fn query(catalog: &Catalog, sql: &str, states: &[Vec<State>]) -> (Vec<RecordBatch>, String) {
     let plan = catalog.plan(sql).await.unwrap();
     let bound = bind(plan, |source| {
         let Source::State { view, cut, .. } = source else { panic!("{source:?}") };
@@ -63,7 +64,7 @@ fn a_filter_on_windows_prunes_panes_and_nothing_else() {
         runtime.block_on(async {
             let oracle = plain(&project, &[("clicks", pieces.clone()), ("orders", Vec::new())]).await;
             let view = catalog.view("hops").unwrap();
-            let states = states(&catalog, view, &pieces).await;
+            let states = states(&catalog, view, "clicks", &pieces).await;
             for (filter, prunes) in FILTERS {
                 let sql = format!("SELECT * FROM hops WHERE {filter}");
                 let (rows, plan) = query(&catalog, &sql, &states).await;
@@ -86,7 +87,7 @@ async fn a_late_event_bridges_two_sessions() {
             let events: Vec<Event> = seconds.into_iter().map(event).collect();
             let all = partitions(&catalog.streams()["clicks"], &events)[0].clone();
             let pieces: Vec<RecordBatch> = (0..all.num_rows()).map(|i| all.slice(i, 1)).collect();
-            let rows = finish(&catalog, view, &states(&catalog, view, &pieces).await).await;
+            let rows = finish(&catalog, view, &states(&catalog, view, "clicks", &pieces).await).await;
             rows.iter().map(RecordBatch::num_rows).sum::<usize>()
         }
     };
