@@ -1,6 +1,7 @@
 //! The query engine as both layers use it: one configuration and one set of functions for batch, speed and serving.
 
 use crate::functions::{self, Functions};
+use crate::windowed::blocks::MergeByBlocks;
 use crate::windowed::prune::PrunePanes;
 use crate::{aggregate, finality, windows};
 use datafusion::execution::SessionStateBuilder;
@@ -35,6 +36,7 @@ pub fn session_with(functions: &Functions) -> SessionContext {
         .with_default_features()
         .with_optimizer_rules(aggregate::exact::optimizer_rules())
         .with_optimizer_rule(Arc::new(PrunePanes))
+        .with_optimizer_rule(Arc::new(MergeByBlocks))
         .build();
     let session = SessionContext::new_with_state(state);
     for function in aggregate::functions() {

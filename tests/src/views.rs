@@ -219,6 +219,12 @@ pub const VIEWS: &[(&str, &str, bool)] = &[
         false,
     ),
     (
+        "many_hops",
+        "SELECT k, hop(ts, INTERVAL '1 second', INTERVAL '30 seconds') AS w, count(*) AS c, sum(x) AS s, max(n) AS hi \
+      FROM clicks GROUP BY 1, 2",
+        false,
+    ),
+    (
         "hops_distinct",
         "SELECT hop(ts, INTERVAL '5 seconds', INTERVAL '10 seconds') AS w, count(DISTINCT k) AS d, count(*) AS c \
       FROM clicks GROUP BY 1",
@@ -269,6 +275,12 @@ pub const PLAIN: &[(&str, &str)] = &[
         "SELECT k, s, s + INTERVAL '10 seconds' AS e, count(*) AS c FROM (SELECT *, \
       unnest(range(date_bin(INTERVAL '2 seconds', ts) - INTERVAL '8 seconds', ts + INTERVAL '1 nanosecond', \
       INTERVAL '2 seconds')) AS s FROM clicks WHERE n > 0) u GROUP BY k, s HAVING count(*) > 1",
+    ),
+    (
+        "many_hops",
+        "SELECT k, named_struct('start', s, 'end', s + INTERVAL '30 seconds') AS w, count(*) AS c, sum(x) AS s, \
+      max(n) AS hi FROM (SELECT *, unnest(range(date_bin(INTERVAL '1 second', ts) - INTERVAL '29 seconds', \
+      ts + INTERVAL '1 nanosecond', INTERVAL '1 second')) AS s FROM clicks) u GROUP BY k, u.s",
     ),
     (
         "hops_distinct",

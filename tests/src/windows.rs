@@ -75,6 +75,38 @@ fn a_filter_on_windows_prunes_panes_and_nothing_else() {
     });
 }
 
+/// All windows of many panes are made of blocks, and are what they would be without.
+#[tokio::test]
+async fn all_of_many_windows_are_made_of_blocks() {
+    let (_dir, _project, catalog) = catalog(&["many_hops"]).await;
+    let view = catalog.view("many_hops").unwrap();
+    let events: Vec<Event> = (0..40)
+        .map(|i| Event {
+            second: i * 7 % 40,
+            k: Some("a"),
+            n: Some(i),
+            x: Some(0.1),
+            ok: None,
+            partition: 0,
+            gap: 0,
+        })
+        .collect();
+    let pieces = partitions(&catalog.streams()["clicks"], &events);
+    let states = states(&catalog, view, "clicks", &pieces).await;
+    let (all, plan) = query(&catalog, "SELECT * FROM many_hops", &states).await;
+    assert!(plan.contains("block_windows") && !plan.contains("pane_windows"), "{plan}");
+    let mut one_by_one = Vec::new();
+    for start in -29..40 {
+        let sql = format!(
+            "SELECT * FROM many_hops WHERE w['start'] = TIMESTAMP '1970-01-01' + INTERVAL '{start} seconds'"
+        );
+        let (rows, plan) = query(&catalog, &sql, &states).await;
+        assert!(plan.contains("pane_windows_within"), "{plan}");
+        one_by_one.extend(rows);
+    }
+    assert_same("all windows", &all, &one_by_one);
+}
+
 /// A late event that lies between two sessions makes them one, in whatever piece it comes.
 #[tokio::test]
 async fn a_late_event_bridges_two_sessions() {

@@ -181,6 +181,12 @@ pub(crate) fn of_state(function: &AggregateUDF) -> Option<&Arc<Call>> {
     (combinator.role == Role::State).then_some(&combinator.call)
 }
 
+/// The call whose states a function merges into its value, or into a state, if it is an `f_merge` or `f_merge_state`.
+pub(crate) fn of_merge(function: &AggregateUDF) -> Option<&Arc<Call>> {
+    let combinator = (function.inner().as_ref() as &dyn std::any::Any).downcast_ref::<Combinator>()?;
+    (combinator.role != Role::State).then_some(&combinator.call)
+}
+
 /// Whether a function is one of the combinators, whose states may come in any order.
 pub(crate) fn is_combinator(function: &AggregateUDF) -> bool {
     (function.inner().as_ref() as &dyn std::any::Any).is::<Combinator>()

@@ -10,6 +10,7 @@
 //!   sessions, and which is otherwise written out with window functions;
 //! - anywhere else in a select list each event gives one row for each of its windows.
 
+pub(crate) mod blocks;
 mod flatten;
 mod hop;
 pub(crate) mod prune;

@@ -70,7 +70,7 @@ fn pruned(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
     let moment = |ticks: Option<i64>| {
         Ok::<_, datafusion::error::DataFusionError>(lit(ScalarValue::Int64(ticks).cast_to(&time)?))
     };
-    let offset = call.args.get(3).cloned().unwrap_or_else(|| lit(ScalarValue::new_interval_mdn(0, 0, 0)));
+    let offset = call.args.get(3).cloned().unwrap_or_else(|| constant_interval(0));
     let bounds = [offset, moment(starts.from)?, moment(starts.until)?];
     let mut exprs = projection.expr.clone();
     exprs[at] =
@@ -93,12 +93,17 @@ fn pruned(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
 }
 
 /// `pane_windows(pane, …)`, and the pane.
-fn pane_windows_call(expr: &Expr) -> Option<(&ScalarFunction, &Expr)> {
+pub(super) fn pane_windows_call(expr: &Expr) -> Option<(&ScalarFunction, &Expr)> {
     match expr {
         Expr::Alias(alias) => pane_windows_call(&alias.expr),
         Expr::ScalarFunction(call) if is_pane_windows(expr) => Some((call, call.args.first()?)),
         _ => None,
     }
+}
+
+/// `INTERVAL` of so many nanoseconds.
+pub(super) fn constant_interval(nanos: i64) -> Expr {
+    lit(ScalarValue::new_interval_mdn(0, 0, nanos))
 }
 
 /// A constant interval in ticks of a type of timestamps.

@@ -66,6 +66,14 @@ pub(super) fn starts(windows: &ArrayRef) -> Result<(ScalarBuffer<i64>, Option<Nu
     Ok((values, NullBuffer::union(nulls.as_ref(), windows.nulls())))
 }
 
+/// The ends of windows as numbers.
+pub(super) fn ends(windows: &ArrayRef) -> Result<ScalarBuffer<i64>> {
+    match windows.as_struct_opt().and_then(|windows| windows.columns().get(1)) {
+        Some(ends) => Ok(ticks(ends)?.0),
+        None => internal_err!("expected windows, found {}", windows.data_type()),
+    }
+}
+
 /// One window for each row.
 #[derive(Debug, Default)]
 pub(super) struct Windows {

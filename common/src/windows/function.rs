@@ -2,6 +2,7 @@
 
 use super::column::{TimeType, Windows, starts, ticks};
 use super::grid::Grid;
+use super::interval::{scalar_nanos, ticks as lengths};
 use super::kind::Kind;
 use arrow::array::ArrayRef;
 use arrow::buffer::{NullBuffer, ScalarBuffer};
@@ -83,11 +84,15 @@ impl ScalarUDFImpl for WindowFunction {
         let Some(grid) = self.kind.grid(&intervals, time.0)? else {
             return internal_err!("{} has no windows of fixed length", self.kind.usage());
         };
+        let parent = match intervals.get(3) {
+            Some(parent) => lengths(scalar_nanos(parent)?, time.0)?,
+            None => 0,
+        };
         let columns = [args.args.get(0..1), args.args.get(4..6)].into_iter().flatten().flatten();
         let constant = columns.clone().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
         let columns = columns.map(|value| value.to_array(rows)).collect::<Result<Vec<_>>>()?;
-        let result = call(self.kind, grid, &time, &columns)?;
+        let result = call(self.kind, grid, parent, &time, &columns)?;
         match constant {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
             false => Ok(ColumnarValue::Array(result)),
@@ -95,8 +100,9 @@ impl ScalarUDFImpl for WindowFunction {
     }
 }
 
-/// One row of windows for each row of the first column: of times, or of panes.
-fn call(kind: Kind, grid: Grid, time: &TimeType, columns: &[ArrayRef]) -> Result<ArrayRef> {
+/// One row of windows for each row of the first column: of times, of panes, or of blocks that are part of blocks of
+/// `parent` ticks.
+fn call(kind: Kind, grid: Grid, parent: i64, time: &TimeType, columns: &[ArrayRef]) -> Result<ArrayRef> {
     let ((values, nulls), bounds) = match columns {
         [times] if !kind.takes_pane() => (ticks(times)?, None),
         [panes] => (starts(panes)?, None),
@@ -109,11 +115,18 @@ fn call(kind: Kind, grid: Grid, time: &TimeType, columns: &[ArrayRef]) -> Result
         values.iter().for_each(|&t| windows.push(window(t)));
         return Ok(Arc::new(windows.finish(time, nulls)?));
     }
+    let ends = match kind {
+        Kind::BlockWindows => super::column::ends(&columns[0])?,
+        _ => ScalarBuffer::default(),
+    };
     let (mut windows, mut lengths) = (Windows::with_capacity(values.len()), Vec::new());
     for (row, &t) in values.iter().enumerate() {
         let before = windows.len();
         if nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)) {
             match (kind, &bounds) {
+                (Kind::BlockWindows, _) => {
+                    grid.around_block((t, ends[row]), parent).for_each(|window| windows.push(window));
+                }
                 (Kind::CumulateWindows, _) => grid.cumulations(t).for_each(|window| windows.push(window)),
                 (_, None) => grid.hops(t).for_each(|window| windows.push(window)),
                 (_, Some(bounds)) => {

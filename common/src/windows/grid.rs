@@ -99,6 +99,32 @@ impl Grid {
         })
     }
 
+    /// The windows that contain a block whole, and not the whole block of `parent` ticks that it is a part of; with
+    /// no `parent`, all that contain it. Blocks of both lengths begin at the offset.
+    pub(super) fn around_block(self, block: Window, parent: i64) -> impl Iterator<Item = Window> {
+        let (start, end) = (i128::from(block.0), i128::from(block.1));
+        let (step, size) = (i128::from(self.step), i128::from(self.size));
+        // Windows begin at offset + n * step: those with `from <= start < until`.
+        let begin = |from: i128, until: i128| {
+            let first = |at: i128| -(i128::from(self.offset) - at).div_euclid(step);
+            (first(from)..first(until)).map(move |n| i128::from(self.offset) + n * step)
+        };
+        let (early, late) = if parent == 0 {
+            (begin(end - size, start + 1), begin(0, 0))
+        } else {
+            let parent = i128::from(parent);
+            let parent_start = start - (start - i128::from(self.offset)).rem_euclid(parent);
+            let parent_end = parent_start + parent;
+            // The parent is in the windows that begin from its end less their size to its start.
+            match parent_end - size <= parent_start {
+                true => (begin(end - size, parent_end - size), begin(parent_start + 1, start + 1)),
+                false => (begin(end - size, start + 1), begin(0, 0)),
+            }
+        };
+        let bounded = |t: i128| i64::try_from(t.clamp(i64::MIN.into(), i64::MAX.into())).unwrap_or_default();
+        early.chain(late).map(move |start| (bounded(start), bounded(start + size)))
+    }
+
     /// All cumulating windows that `t` is in, in the order of their ends.
     pub(super) fn cumulations(self, t: i64) -> impl Iterator<Item = Window> {
         let since = self.since(t, self.size);
@@ -136,6 +162,29 @@ mod tests {
             let chosen: Vec<Window> = grid.hops_within(t, from, until).collect();
             let fits = |w: &Window| from.is_none_or(|f| f <= w.0) && until.is_none_or(|u| w.0 < u);
             prop_assert_eq!(chosen, grid.hops(t).filter(fits).collect::<Vec<_>>());
+        }
+    }
+
+    proptest! {
+        /// Each pane of a window is found once, itself or in one of the blocks that it is a part of.
+        #[test]
+        fn blocks_make_up_windows(
+            slide in 1i64..8, windows in 1i64..40, offset in 0i64..9, t in -500i64..500,
+            levels in proptest::sample::subsequence(vec![2i64, 6, 12, 24], 0..3),
+        ) {
+            let grid = Grid::hop(slide, slide * windows, offset).unwrap();
+            let pane = grid.panes();
+            let mut found = Vec::new();
+            let lengths: Vec<i64> = std::iter::once(pane.size).chain(levels.iter().map(|n| n * pane.size)).collect();
+            let lengths: Vec<i64> = lengths.iter().copied().filter(|l| *l <= grid.size).collect();
+            let nested = lengths.windows(2).all(|l| l[1] % l[0] == 0);
+            prop_assume!(nested);
+            for (i, length) in lengths.iter().enumerate() {
+                let block = Grid { step: *length, size: *length, offset: grid.offset }.latest(t);
+                found.extend(grid.around_block(block, lengths.get(i + 1).copied().unwrap_or(0)));
+            }
+            found.sort_unstable();
+            prop_assert_eq!(found, grid.hops(t).collect::<Vec<_>>());
         }
     }
 

@@ -20,10 +20,11 @@ pub(super) enum Kind {
     PaneWindows,
     PaneWindowsWithin,
     EventSession,
+    BlockWindows,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 10] = [
+    pub(super) const ALL: [Kind; 11] = [
         Kind::Tumble,
         Kind::Hop,
         Kind::Session,
@@ -34,6 +35,7 @@ impl Kind {
         Kind::PaneWindows,
         Kind::PaneWindowsWithin,
         Kind::EventSession,
+        Kind::BlockWindows,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -53,6 +55,7 @@ impl Kind {
             Kind::PaneWindows => "pane_windows(pane, slide, size [, offset])",
             Kind::PaneWindowsWithin => "pane_windows_within(pane, slide, size, offset, from, until)",
             Kind::EventSession => "event_session(ts, gap)",
+            Kind::BlockWindows => "block_windows(block, slide, size, offset, parent)",
         }
     }
 
@@ -63,12 +66,19 @@ impl Kind {
 
     /// Whether the first argument is a pane, and not a time.
     pub(super) fn takes_pane(self) -> bool {
-        matches!(self, Kind::PaneWindows | Kind::PaneWindowsWithin)
+        matches!(self, Kind::PaneWindows | Kind::PaneWindowsWithin | Kind::BlockWindows)
     }
 
     /// Whether a row may be in several windows.
     pub(super) fn gives_list(self) -> bool {
-        matches!(self, Kind::HopWindows | Kind::CumulateWindows | Kind::PaneWindows | Kind::PaneWindowsWithin)
+        matches!(
+            self,
+            Kind::HopWindows
+                | Kind::CumulateWindows
+                | Kind::PaneWindows
+                | Kind::PaneWindowsWithin
+                | Kind::BlockWindows
+        )
     }
 
     /// How many intervals there must be, and how many there may be, after the first argument.
@@ -77,6 +87,7 @@ impl Kind {
             Kind::Tumble => (1, 2),
             Kind::Session | Kind::EventSession => (1, 1),
             Kind::PaneWindowsWithin => (3, 3),
+            Kind::BlockWindows => (4, 4),
             _ => (2, 3),
         }
     }

@@ -107,6 +107,9 @@ calls! {
     /// `pane_windows_within(pane, slide, size, offset, from, until)`: of those, the windows with
     /// `from <= start < until`; null is no bound.
     pane_windows_within = PaneWindowsWithin;
+    /// `block_windows(block, slide, size, offset, parent)`: the windows that the block is in whole, and not the whole
+    /// block of length `parent` that it is a part of; all that it is in, if that length is 0.
+    block_windows = BlockWindows;
     /// `event_session(ts, gap)`: the session of one event alone, `[ts, ts + gap)`.
     event_session = EventSession;
 }
