@@ -5,9 +5,13 @@
 //! batch only = speed only = hand-off at every boundary = a plain query over all events        bit for bit
 //! ```
 //!
-//! The [queries](queries) are generated; what the engine itself cannot plan is a list that a test asserts, so that
-//! nothing drops out unseen. [`laws`] tries them on states, [`hand_off`] some of them in the whole platform, and [`exact`]
-//! against arithmetic of its own.
+//! The queries are generated; what the engine itself cannot plan is a list that a test asserts, so that
+//! nothing drops out unseen. [`laws`] tries them on states, [`hand_off`] some of them in the whole platform, [`exact`] holds
+//! their values against arithmetic of its own, and [`versions`] is about states of other versions.
+//!
+//! The plain query knows our functions, and no windows of ours. Where the engine leaves an order open it says the one
+//! that the view has, and where values are keys it takes `-0` for `0`. A plain sum that does not fit is an error, and
+//! then the view's must be one.
 //!
 //! # Replaying
 //!
@@ -17,7 +21,9 @@
 
 mod calls;
 mod constructs;
+mod exact;
 mod hand_off;
 mod laws;
 mod queries;
+mod versions;
 mod wild;

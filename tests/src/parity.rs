@@ -53,7 +53,7 @@ pub struct Platform {
     pub project: Project,
     pub catalog: Arc<Catalog>,
     pub log: Arc<MemoryLog>,
-    store: Store,
+    pub store: Store,
     sizes: Sizes,
     /// Gives a plain session the functions of the project's views.
     register: fn(&SessionContext),

@@ -136,8 +136,8 @@ const CONSTRUCTS: &[(&str, &str, &str)] = &[
         "SELECT w['start'] AS s, max(c) AS hi FROM (SELECT k, session(ts, INTERVAL '3 seconds') AS w, count(*) AS c \
          FROM wild GROUP BY 1, 2) q GROUP BY w['start']",
         "SELECT s, max(c) AS hi FROM (SELECT k, min(ts) AS s, count(*) AS c FROM (SELECT k, ts, sum(apart) OVER \
-         (PARTITION BY k ORDER BY ts) AS id FROM (SELECT k, ts, CASE WHEN ts - lag(ts) OVER (PARTITION BY k ORDER BY \
-         ts) <= INTERVAL '3 seconds' THEN 0 ELSE 1 END AS apart FROM wild) a) b GROUP BY k, id) q GROUP BY s",
+         (PARTITION BY k ORDER BY ts) AS id FROM (SELECT k, ts, CASE WHEN ts <= lag(ts) OVER (PARTITION BY k ORDER BY \
+         ts) + INTERVAL '3 seconds' THEN 0 ELSE 1 END AS apart FROM wild) a) b GROUP BY k, id) q GROUP BY s",
     ),
     // A view over views, the last two of this list: the names are those of the views.
     (

@@ -12,15 +12,15 @@ use twofold_common::{Offset, Partition, Project};
 
 /// What happens between two looks at the answers.
 #[derive(Debug, Clone)]
-struct Round {
-    wild: Vec<Event>,
-    more: Vec<Event>,
+pub(super) struct Round {
+    pub(super) wild: Vec<Event>,
+    pub(super) more: Vec<Event>,
     /// Whether the horizon moves, and whether everything is folded again from raw for it.
-    batch: Option<bool>,
-    restart: Option<bool>,
+    pub(super) batch: Option<bool>,
+    pub(super) restart: Option<bool>,
 }
 
-fn round() -> impl Strategy<Value = Round> {
+pub(super) fn round() -> impl Strategy<Value = Round> {
     let batch = proptest::option::weighted(0.7, any::<bool>());
     let restart = proptest::option::weighted(0.3, any::<bool>());
     (events(14), events(5), batch, restart).prop_map(|(wild, more, batch, restart)| Round {
@@ -32,15 +32,18 @@ fn round() -> impl Strategy<Value = Round> {
 }
 
 /// Every construct, every kind of window over every kind of state, and some calls.
-fn some(queries: Vec<Query>) -> Vec<Query> {
+fn some(queries: &[Query]) -> Vec<Query> {
     let calls = ["sum_0_whole", "var_0_by_k", "nth_value_by_0_by_k", "count_by_1_whole", "key_f8", "key_st"];
     let windows = ["tumble", "hop", "cumulate", "session", "cube_small", "rollup_ordered", "sets_counted"];
+    for call in calls {
+        assert!(queries.iter().any(|q| q.name == call), "{call}");
+    }
     let wanted = |q: &Query| {
         q.name.starts_with("construct_")
             || calls.contains(&q.name.as_str())
             || windows.iter().any(|window| q.name.starts_with(window))
     };
-    queries.into_iter().filter(wanted).collect()
+    queries.iter().filter(|q| wanted(q)).cloned().collect()
 }
 
 /// Where all events of an answer are to come from.
@@ -78,7 +81,7 @@ async fn check(platform: &Platform, queries: &[Query], from: Option<Origin>) {
     }
 }
 
-async fn ingest(platform: &mut Platform, round: &Round) {
+pub(super) async fn ingest(platform: &mut Platform, round: &Round) {
     for (name, events) in [("wild", &round.wild), ("more", &round.more)] {
         let stream = platform.catalog.stream(name).unwrap().clone();
         for partition in stream.partitions() {
@@ -91,7 +94,7 @@ async fn ingest(platform: &mut Platform, round: &Round) {
     platform.take(&Step::Epochs).await;
 }
 
-async fn hand_off(platform: &mut Platform, full: bool) {
+pub(super) async fn hand_off(platform: &mut Platform, full: bool) {
     for step in [Step::Seal, Step::Archive, Step::Batch { full }, Step::Retire] {
         platform.take(&step).await;
     }
@@ -100,7 +103,7 @@ async fn hand_off(platform: &mut Platform, full: bool) {
 /// Speed only, then any hand-offs, then batch only.
 #[test]
 fn law_any_cut_of_everything() {
-    let queries = some(runtime().block_on(everything()).1);
+    let queries = some(&runtime().block_on(everything()).1);
     assert!(queries.len() >= 60, "{}", queries.len());
     let config = ProptestConfig { cases: cases().div_ceil(4), ..ProptestConfig::default() };
     let sizes = (1usize..9, 1u64..9);

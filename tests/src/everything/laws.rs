@@ -46,12 +46,16 @@ async fn empty_session() -> SessionContext {
     plain(&project, &[("wild", vec![]), ("more", vec![])]).await
 }
 
-/// All calls, and all queries, in an order that spreads what costs much.
-pub async fn everything() -> (Calls, Vec<Query>) {
-    let calls = calls(&empty_session().await).await;
-    let plannable: &[Call] = &calls.plannable;
-    let queries = [by_call(plannable), by_key(), by_window(plannable), constructs()].concat();
-    (calls, queries)
+/// All calls and all queries, found once for all tests.
+pub async fn everything() -> &'static (Calls, Vec<Query>) {
+    static EVERYTHING: tokio::sync::OnceCell<(Calls, Vec<Query>)> = tokio::sync::OnceCell::const_new();
+    let find = || async {
+        let calls = calls(&empty_session().await).await;
+        let plannable: &[Call] = &calls.plannable;
+        let queries = [by_call(plannable), by_key(), by_window(plannable), constructs()].concat();
+        (calls, queries)
+    };
+    EVERYTHING.get_or_init(find).await
 }
 
 /// A relation that a plan reads anew each time.
@@ -230,8 +234,8 @@ fn law_any_bracketing_of(shard: usize, of: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let world = runtime.block_on(async {
         let (_, queries) = everything().await;
-        let mine = |(i, q): (usize, Query)| (i % of == shard || is_read_by_others(&q)).then_some(q);
-        World::new(queries.into_iter().enumerate().filter_map(mine).collect()).await
+        let mine = |(i, q): (usize, &Query)| (i % of == shard || is_read_by_others(q)).then(|| q.clone());
+        World::new(queries.iter().enumerate().filter_map(mine).collect()).await
     });
     let world = tokio::sync::Mutex::new(world);
     let config = ProptestConfig { cases: cases(), ..ProptestConfig::default() };
