@@ -117,7 +117,11 @@ impl Merger {
     }
 
     /// The merge of these states, in any order. Of none: the empty state.
+    ///
+    /// # Errors
+    /// `Corrupt` if one is no state of this cut, or one of another version of its functions.
     pub async fn merge(&mut self, states: &[State]) -> Result<State> {
+        states.iter().try_for_each(|state| state.check(&self.schema))?;
         if let [one] = states {
             return Ok(one.clone());
         }

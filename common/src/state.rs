@@ -50,6 +50,26 @@ impl State {
         Ok(Self { keys, batch: take_record_batch(&batch, &UInt32Array::from(order))? })
     }
 
+    /// Whether these are the columns of the state.
+    ///
+    /// # Errors
+    /// `Corrupt` if they are not: the versions of its functions are in their types.
+    pub(crate) fn check(&self, schema: &SchemaRef) -> Result<()> {
+        let found = self.batch.schema_ref();
+        if found == schema {
+            return Ok(());
+        }
+        let columns = |schema: &SchemaRef| {
+            let columns = schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type()));
+            columns.collect::<Vec<_>>().join(", ")
+        };
+        let (expected, found) = (columns(schema), columns(found));
+        if expected == found {
+            return Ok(());
+        }
+        Err(Error::corrupt("a state", format!("expected the columns ({expected}), found ({found})")))
+    }
+
     /// Rows that are in the canonical form already.
     pub(crate) fn sorted(keys: usize, batch: RecordBatch) -> Self {
         Self { keys, batch }

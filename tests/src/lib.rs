@@ -7,6 +7,7 @@ mod changes;
 mod definitions;
 mod docs;
 mod events;
+mod everything;
 mod floats;
 mod fold_speed;
 mod functions;

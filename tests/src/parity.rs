@@ -53,7 +53,7 @@ pub struct Platform {
     pub project: Project,
     pub catalog: Arc<Catalog>,
     pub log: Arc<MemoryLog>,
-    store: Store,
+    pub store: Store,
     sizes: Sizes,
     /// Gives a plain session the functions of the project's views.
     register: fn(&SessionContext),
@@ -129,11 +129,16 @@ impl Platform {
             if mine.is_empty() {
                 continue;
             }
-            let append = Append { stream: stream.into(), partition, rows: own_rows(&def, &mine) };
-            let range = self.log.append(vec![append], 7).await.unwrap()[0];
-            let chunk = self.log.read(stream, partition, range.start, usize::MAX).await.unwrap();
-            self.all.entry((stream.into(), partition)).or_default().extend(chunk.batches);
+            self.append(stream, partition, own_rows(&def, &mine)).await;
         }
+    }
+
+    /// Appends rows of a stream's own columns to one partition.
+    pub async fn append(&mut self, stream: &str, partition: Partition, rows: RecordBatch) {
+        let append = Append { stream: stream.into(), partition, rows };
+        let range = self.log.append(vec![append], 7).await.unwrap()[0];
+        let chunk = self.log.read(stream, partition, range.start, usize::MAX).await.unwrap();
+        self.all.entry((stream.into(), partition)).or_default().extend(chunk.batches);
     }
 
     /// Takes a body of NDJSON in as producers' events are taken in: decoded, and spread over the partitions.
@@ -209,6 +214,11 @@ impl Platform {
 
     /// A plain session over the events that an answer covers.
     pub async fn oracle(&self, coverage: &[Coverage]) -> SessionContext {
+        plain_with(&self.project, &self.covered(coverage), self.register).await
+    }
+
+    /// The events that an answer covers, by stream, in (partition, offset) order.
+    pub fn covered(&self, coverage: &[Coverage]) -> Vec<(&str, Vec<RecordBatch>)> {
         let mut covered = Vec::new();
         for name in self.project.streams.keys() {
             let mut batches = Vec::new();
@@ -225,7 +235,7 @@ impl Platform {
             }
             covered.push((name.as_str(), batches));
         }
-        plain_with(&self.project, &covered, self.register).await
+        covered
     }
 
     /// The end of the log in each partition of a stream.

@@ -79,6 +79,9 @@ const MERGEABLE: [(&str, u32); 38] = [
     (PICKS[2], 1),
 ];
 
+/// The functions for which a value counts once however often it comes, so that `DISTINCT` says nothing.
+const IDEMPOTENT: [&str; 6] = ["min", "max", "bool_and", "bool_or", "bit_and", "bit_or"];
+
 /// Under these names one row is picked for `first_value`, `last_value` and `nth_value`.
 const PICKS: [&str; 3] = ["pick_first", "pick_last", "pick_nth"];
 /// A state that keeps so many rows for `nth_value` is small still.
@@ -181,7 +184,7 @@ pub(crate) fn mergeable(
         return Ok(Ok(Mergeable { call: Arc::clone(call), arguments, as_state: true, total: None }));
     }
     let name = aggregate.func.name();
-    if params.distinct {
+    if params.distinct && !IDEMPOTENT.contains(&name) {
         return Ok(Err(format!("{name} takes DISTINCT over what is no single column expression")));
     }
     let descending = params.order_by.first().is_some_and(|sort| !sort.asc);

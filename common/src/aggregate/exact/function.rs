@@ -4,6 +4,7 @@ use super::distinct_values::DistinctValues;
 use super::integers::TOTAL;
 use super::recipe::{Kind, Recipe};
 use super::sliding::SlidingMean;
+use crate::aggregate::pick::{Which, pick};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::types::{
     NativeType, logical_float64, logical_int8, logical_int16, logical_int32, logical_int64, logical_uint8,
@@ -16,6 +17,7 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Coercion, Documentation, GroupsAccumulator, ReversedUDAF,
     SetMonotonicity, Signature, StatisticsArgs, TypeSignature, TypeSignatureClass, Volatility,
 };
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// The engine's function, and what we compute in its place.
@@ -38,9 +40,27 @@ impl Function {
         (self.kind == Kind::Sum).then(wide)
     }
 
+    /// What is asked where there is no recipe: the engine's function, but for `min` and `max` over lists and structs.
+    /// Those the engine compares as if nulls in them were equal to everything, so that its answer depends on the order.
+    fn other(&self, first: Option<&FieldRef>) -> Arc<AggregateUDF> {
+        match self.kind {
+            Kind::Extreme(wins) if first.is_some_and(|f| f.data_type().is_nested()) => {
+                let which = if wins == Ordering::Less { Which::First } else { Which::Last };
+                pick(self.engine.name(), which, Vec::new(), true)
+            }
+            _ => Arc::clone(&self.engine),
+        }
+    }
+
     fn recipe(&self, args: &AccumulatorArgs<'_>) -> Option<Recipe> {
         let first = args.expr_fields.first()?.data_type();
         Recipe::of(self.kind, first, args.return_field.data_type(), args.name)
+    }
+
+    /// The call without a `DISTINCT` that says nothing.
+    fn idempotent<'a>(&self, args: AccumulatorArgs<'a>) -> AccumulatorArgs<'a> {
+        let is_distinct = args.is_distinct && !matches!(self.kind, Kind::Extreme(_));
+        AccumulatorArgs { is_distinct, ..args }
     }
 
     /// Whether the engine's accumulator is as good, so that all of the call is left to it.
@@ -118,7 +138,7 @@ impl AggregateUDFImpl for Function {
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
         let first = args.input_fields.first().map_or(&DataType::Null, |f| f.data_type());
         match Recipe::of(self.kind, first, args.return_field.data_type(), args.name) {
-            None => self.engine.state_fields(args),
+            None => self.other(args.input_fields.first()).state_fields(args),
             Some(recipe) if args.is_distinct && recipe.counts_twice() => {
                 let set = |(i, field): (usize, &FieldRef)| {
                     let item = Field::new_list_field(field.data_type().clone(), true);
@@ -133,7 +153,7 @@ impl AggregateUDFImpl for Function {
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         match self.recipe(&args) {
-            None => self.engine.accumulator(args),
+            None => self.other(args.expr_fields.first()).accumulator(self.idempotent(args)),
             Some(recipe) if args.is_distinct && recipe.counts_twice() => {
                 let types: Vec<DataType> = args.expr_fields.iter().map(|f| f.data_type().clone()).collect();
                 Ok(Box::new(DistinctValues::try_new(&types, recipe)?))
@@ -144,14 +164,14 @@ impl AggregateUDFImpl for Function {
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
         match self.recipe(&args) {
-            None => self.engine.groups_accumulator_supported(args),
+            None => self.other(args.expr_fields.first()).groups_accumulator_supported(self.idempotent(args)),
             Some(recipe) => !(args.is_distinct && recipe.counts_twice()),
         }
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
         match self.recipe(&args) {
-            None => self.engine.create_groups_accumulator(args),
+            None => self.other(args.expr_fields.first()).create_groups_accumulator(self.idempotent(args)),
             Some(recipe) => recipe.groups(),
         }
     }

@@ -14,8 +14,8 @@
 //! | integers | exact, or an error | nearest double to the exact mean |
 //! | decimals | exact, or an error | exact mean, cut to the digits of its type |
 //!
-//! What is left to the engine: durations and intervals, `min` and `max` over all but floats, and frames that slide in
-//! window functions.
+//! What is left to the engine: durations and intervals, `min` and `max` over all but floats, lists and structs, and
+//! frames that slide in window functions. In lists and structs a null comes after all values.
 
 mod counts;
 mod decimals;
