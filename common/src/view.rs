@@ -2,7 +2,7 @@
 
 use crate::Digest;
 use crate::aggregate;
-use crate::cut::{Cut, cut};
+use crate::cut::{Cut, Kind as CutKind, cut};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::first_row::first_rows;
@@ -59,13 +59,14 @@ impl View {
         let fingerprint = fingerprint(name, &analyzed, &prepared, &used, table_digest)?;
         let state = |cut| Source::State { view: name.to_string(), fingerprint, cut };
         let plan = cut(name, prepared, state)?;
+        let advice = advice(&plan.finish, &plan.cuts)?;
         Ok(Self {
             name: name.to_string(),
             sql: sql.to_string(),
             fingerprint,
             cuts: plan.cuts,
+            notes: plan.notes.into_iter().chain(advice).collect(),
             finish: windowed::session::write_out(plan.finish)?,
-            notes: plan.notes,
             windows: plan.windows,
         })
     }
@@ -114,6 +115,40 @@ impl View {
     pub fn streams(&self) -> BTreeSet<String> {
         self.cuts.iter().flat_map(|cut| cut.streams().iter().cloned()).collect()
     }
+}
+
+/// What would be cheaper, where a query runs over all events that a cut keeps.
+fn advice(finish: &LogicalPlan, cuts: &[Cut]) -> Result<Vec<String>> {
+    let events = |plan: &LogicalPlan| -> Result<BTreeSet<String>> {
+        let cuts = sources(plan)?.into_iter().filter_map(|source| match source {
+            Source::State { cut, .. } => cuts.get(cut),
+            _ => None,
+        });
+        let kept = cuts.filter(|cut| matches!(cut.kind(), CutKind::Append));
+        Ok(kept.flat_map(|cut| cut.streams().iter().cloned()).collect())
+    };
+    let mut advice = BTreeSet::new();
+    finish.apply_with_subqueries(|node| {
+        let streams = events(node)?;
+        let names = streams.iter().cloned().collect::<Vec<_>>().join(", ");
+        match node {
+            LogicalPlan::Join(join) if !events(&join.left)?.is_empty() && !events(&join.right)?.is_empty() => {
+                advice.insert(format!(
+                    "the join reads every event of {names} at query time: where an aggregate of one side will do, such \
+                     as its count in a window, join that"
+                ));
+            }
+            LogicalPlan::Window(_) if !streams.is_empty() => {
+                advice.insert(format!(
+                    "the window function reads every event of {names} at query time: where the first row of each group \
+                     is wanted, WHERE row_number() = 1 or DISTINCT ON keeps one row for each"
+                ));
+            }
+            _ => {}
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(advice.into_iter().collect())
 }
 
 /// Refuses functions whose value depends on when or how often they are called.

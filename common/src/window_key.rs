@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::scan::{Source, source_of};
 use crate::windows::first_window;
 use datafusion::common::Column;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
 /// A group key of a view that is a window of time.
@@ -30,7 +30,7 @@ pub(crate) fn window_keys(keys: &[Expr], input: &LogicalPlan) -> Result<Vec<Wind
 fn below(expr: Expr, plan: &LogicalPlan, found: &mut Vec<WindowKey>) -> Result<()> {
     match plan {
         LogicalPlan::TableScan(scan) => {
-            if let (Some(Source::Stream(stream)), Some(window)) = (source_of(scan), first_window(&expr)) {
+            if let (Some(Source::Stream(stream)), Some(window)) = (source_of(scan), window_in(&expr)?) {
                 let window =
                     with_columns(window, |column| Expr::Column(Column::new_unqualified(&column.name)))?;
                 let key = WindowKey { stream, window };
@@ -68,6 +68,16 @@ fn below(expr: Expr, plan: &LogicalPlan, found: &mut Vec<WindowKey>) -> Result<(
         }
         _ => Ok(()),
     }
+}
+
+/// The window in an expression, which may be its start or end.
+fn window_in(expr: &Expr) -> Result<Option<Expr>> {
+    let mut found = None;
+    expr.apply(|part| {
+        found = first_window(part);
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
 }
 
 /// The expression over `input` for the one over `plan` whose columns stand in the same places.

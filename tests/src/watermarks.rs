@@ -88,7 +88,11 @@ async fn catalog_of(sql: &str) -> twofold_common::Result<(TempDir, Project, Cata
 
 impl World {
     async fn new(epoch_rows: usize, segment_rows: u64) -> Self {
-        let (dir, project, catalog) = catalog_of(SQL).await.unwrap();
+        Self::of(SQL, epoch_rows, segment_rows).await
+    }
+
+    async fn of(sql: &str, epoch_rows: usize, segment_rows: u64) -> Self {
+        let (dir, project, catalog) = catalog_of(sql).await.unwrap();
         let log =
             MemoryLog::with_gaps(&with_rejected(project.streams.values()), |n| u64::from(n % 5 == 2) * 3);
         let mut world = Self {
@@ -353,6 +357,51 @@ fn a_watermark_survives_a_restart_and_the_loss_of_the_states() {
         let late = world.query("SELECT sum(count) FROM twofold_late_events").await.unwrap();
         // The ten of partition 0, in each of the three views, though their states come from batch.
         assert_eq!(late.batches[0].column(0).as_primitive::<Int64Type>().value(0), 30);
+    });
+}
+
+/// An event is late for a window that had ended: of those that overlap, the one that ends first counts; of sessions,
+/// that of the event alone.
+#[test]
+fn late_events_are_counted_by_the_windows_of_the_view() {
+    const WINDOWED: &str = "
+        CREATE STREAM clicks (ts TIMESTAMP, n BIGINT, WATERMARK FOR ts AS ts - INTERVAL '5 seconds')
+          WITH (partitions = 2);
+        CREATE MATERIALIZED VIEW hops AS
+          SELECT hop(ts, INTERVAL '5 seconds', INTERVAL '10 seconds') AS w, count(*) AS c FROM clicks GROUP BY 1;
+        CREATE MATERIALIZED VIEW sessions AS
+          SELECT n, session(ts, INTERVAL '4 seconds') AS w, count(*) AS c FROM clicks GROUP BY 1, 2;
+        CREATE MATERIALIZED VIEW tens AS SELECT window_start, count(*) AS c
+          FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '10' SECOND)) WHERE n > 0 GROUP BY window_start;
+    ";
+    runtime().block_on(async {
+        for epoch_rows in [1, 2, 100] {
+            let mut world = World::of(WINDOWED, epoch_rows, 100).await;
+            // At 20 the watermark is 15: of what follows, some is late.
+            let seconds = [0, 20, 3, 12, 21, 3].map(|second| (0, Some(second)));
+            world.take(&Step::Ingest(seconds.to_vec())).await;
+            world.take(&Step::Epochs).await;
+            let sql = "SELECT l.view, window_start, count, worst_lateness_ms FROM twofold_late_events l ORDER BY 1, 2";
+            let rows = world.query(sql).await.unwrap();
+            let mut told = Vec::new();
+            for batch in &rows.batches {
+                let number = |column: usize, row| batch.column(column).as_primitive::<Int64Type>().value(row);
+                for row in 0..batch.num_rows() {
+                    let view = batch.column(0).as_string::<i32>().value(row);
+                    let start = batch.column(1).as_primitive::<arrow::datatypes::TimestampNanosecondType>().value(row);
+                    told.push((view.to_string(), start / SECOND, number(2, row), number(3, row)));
+                }
+            }
+            let expected = [
+                // 3 is in [-5, 5) and [0, 10), 12 in [5, 15) and [10, 20); the last comes at watermark 16.
+                ("hops", -5, 2, 11_000),
+                ("hops", 5, 1, 0),
+                ("sessions", 3, 2, 9_000),
+                ("tens", 0, 2, 6_000),
+            ];
+            let expected = expected.map(|(view, start, count, worst)| (view.to_string(), start, count, worst));
+            assert_eq!(told, expected, "{epoch_rows} events an epoch");
+        }
     });
 }
 
