@@ -100,6 +100,9 @@ pub struct ViewStatus {
     pub building: Option<Building>,
     /// Why it stands still, if its query failed on an event.
     pub failed: Option<String>,
+    /// While the project is being built: the fingerprint of the previous version of the view, which answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
     /// The least watermark of the partitions of its streams: RFC 3339, UTC. Windows that end there or before are final.
     #[serde(default)]
     pub watermark: Option<String>,
@@ -178,6 +181,7 @@ impl Serving {
         let speed = self.speed.status().await;
         let layer = layer(&speed);
         let speed = speed.ok();
+        let previous = self.versions.previous_in(speed.as_ref()).map(|catalog| catalog.views());
         let mut streams = Vec::new();
         for def in self.catalog.streams().values() {
             let manifest = self.archive.manifest(&def.name).await?;
@@ -186,7 +190,10 @@ impl Serving {
         let mut views = Vec::new();
         for view in self.catalog.views().values() {
             let batch = self.batch_views.latest(view.name(), &view.fingerprint().to_string()).await?;
-            views.push(self::view(view, batch, speed.as_ref()));
+            let mut status = self::view(view, batch, speed.as_ref());
+            let before = previous.and_then(|views| views.get(view.name())).map(|view| view.fingerprint());
+            status.previous = before.filter(|before| *before != view.fingerprint()).map(|f| f.to_string());
+            views.push(status);
         }
         let tables = self.catalog.tables().iter();
         let tables =
@@ -269,6 +276,7 @@ fn view(view: &View, batch: Option<Versioned<BatchManifest>>, speed: Option<&Spe
         speed: known.map(|v| SpeedStates { segments: v.segments, rows: v.rows, bytes: v.bytes }),
         building,
         failed,
+        previous: None,
     }
 }
 

@@ -16,6 +16,7 @@ use twofold_common::stream::{at_or_above, below};
 use twofold_common::{
     Answer, Append, Archive, BatchViews, Catalog, Coverage, Digest, IngestReceipt, Log, NewSegment, Offset,
     Partition, PartitionRange, Project, SealedSegments, SnapshotRequest, SpeedLayer, SpeedStatus, Store,
+    Versions,
 };
 use twofold_serving::Serving;
 use twofold_speed::{Engine, EngineConfig, MemoryLog, with_rejected};
@@ -52,6 +53,8 @@ pub struct Platform {
     dir: TempDir,
     pub project: Project,
     pub catalog: Arc<Catalog>,
+    /// The project before this one, while that is being built.
+    pub before: Option<(Project, Arc<Catalog>)>,
     pub log: Arc<MemoryLog>,
     store: Store,
     sizes: Sizes,
@@ -89,16 +92,24 @@ impl Platform {
         let log =
             MemoryLog::with_gaps(&with_rejected(project.streams.values()), |n| u64::from(n % 7 == 3) * 2);
         let (log, store) = (Arc::new(log), Store::memory());
-        let live = Some(open(&dir, &catalog, &log, &store, sizes).await);
-        Self { dir, project, catalog, log, store, sizes, register: |_| (), live, all: BTreeMap::new() }
+        let live = Some(open(&dir, Versions::new(catalog.clone(), None), &log, &store, sizes).await);
+        let (before, all) = (None, BTreeMap::new());
+        Self { dir, project, catalog, before, log, store, sizes, register: |_| (), live, all }
     }
 
     /// The same log, archive and states under a project with other views.
     pub async fn change(&mut self, views: &[&str]) {
         self.live = None;
         let (_dir, project, catalog) = catalog(views).await;
-        (self.project, self.catalog) = (project, catalog);
-        self.live = Some(open(&self.dir, &self.catalog, &self.log, &self.store, self.sizes).await);
+        (self.project, self.catalog, self.before) = (project, catalog, None);
+        self.restart(false).await;
+    }
+
+    /// The same under another project, with the one of today beside it.
+    pub async fn change_beside(&mut self, project: Project, catalog: Arc<Catalog>) {
+        let before = std::mem::replace(&mut self.project, project);
+        self.before = Some((before, std::mem::replace(&mut self.catalog, catalog)));
+        self.restart(false).await;
     }
 
     pub fn engine(&self) -> &Arc<Engine> {
@@ -180,7 +191,9 @@ impl Platform {
         if lose_states {
             std::fs::remove_file(self.dir.path().join("state.redb")).unwrap();
         }
-        let opened = open(&self.dir, &self.catalog, &self.log, &self.store, self.sizes).await;
+        let before = self.before.as_ref().map(|(_, catalog)| catalog.clone());
+        let versions = Versions::new(self.catalog.clone(), before);
+        let opened = open(&self.dir, versions, &self.log, &self.store, self.sizes).await;
         self.live = Some(opened);
     }
 
@@ -209,8 +222,13 @@ impl Platform {
 
     /// A plain session over the events that an answer covers.
     pub async fn oracle(&self, coverage: &[Coverage]) -> SessionContext {
+        self.oracle_of(&self.project, coverage).await
+    }
+
+    /// The same for another project over these events.
+    pub async fn oracle_of(&self, project: &Project, coverage: &[Coverage]) -> SessionContext {
         let mut covered = Vec::new();
-        for name in self.project.streams.keys() {
+        for name in project.streams.keys() {
             let mut batches = Vec::new();
             for ((_, partition), all) in self.all.iter().filter(|((stream, _), _)| stream == name) {
                 let parts = coverage.iter().filter(|c| c.stream == *name && c.partition == *partition);
@@ -225,7 +243,7 @@ impl Platform {
             }
             covered.push((name.as_str(), batches));
         }
-        plain_with(&self.project, &covered, self.register).await
+        plain_with(project, &covered, self.register).await
     }
 
     /// The end of the log in each partition of a stream.
@@ -240,7 +258,7 @@ impl Platform {
 
 async fn open(
     dir: &TempDir,
-    catalog: &Arc<Catalog>,
+    versions: Versions,
     log: &Arc<MemoryLog>,
     store: &Store,
     sizes: Sizes,
@@ -255,13 +273,13 @@ async fn open(
     };
     let log: Arc<dyn Log> = log.clone();
     let (archive, views) = (Archive::new(store.clone()), BatchViews::new(store.clone()));
-    for stream in catalog.streams().values() {
+    for stream in versions.current().streams().values() {
         archive.declare(stream).await.unwrap();
     }
-    let engine = Engine::open(config, catalog.clone(), log, archive.clone(), views.clone(), Arc::new(|| 8))
-        .await
-        .unwrap();
-    let serving = Serving::new(catalog.clone(), archive, views, engine.clone());
+    let clock = Arc::new(|| 8);
+    let engine = Engine::open_versions(config, versions.clone(), log, archive.clone(), views.clone(), clock);
+    let engine = engine.await.unwrap();
+    let serving = Serving::with_versions(versions, archive, views, engine.clone());
     (engine, serving)
 }
 

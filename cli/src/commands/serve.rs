@@ -20,8 +20,8 @@ pub(crate) async fn run(dir: &Path, functions: &Functions, args: &ServeArgs) -> 
     if !speed.is_running().await {
         tracing::warn!(url = speed.url(), "no speed layer answers yet: queries fail until one does");
     }
-    let serving =
-        Serving::new(Arc::clone(&site.catalog), stores.archive, stores.batch_views, Arc::new(speed));
+    let versions = site.versions(&stores).await;
+    let serving = Serving::with_versions(versions, stores.archive, stores.batch_views, Arc::new(speed));
     let url = listener.url();
     let mut tasks = JoinSet::new();
     spawn_server(&mut tasks, listener, twofold_serving::app(Arc::new(serving)), &shutdown);

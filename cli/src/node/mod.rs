@@ -16,6 +16,7 @@ mod http;
 mod lock;
 mod run_file;
 mod schedule;
+mod settling;
 mod shutdown;
 mod site;
 mod speed_node;

@@ -55,7 +55,7 @@ impl Up {
         node.start(shutdown, &mut tasks);
         let (speed_url, url) = (speed.url(), serve.url());
         spawn_server(&mut tasks, speed, twofold_speed::app(node.layer()), shutdown);
-        spawn_server(&mut tasks, serve, serving_app(&site, &stores, &node), shutdown);
+        spawn_server(&mut tasks, serve, serving_app(&stores, &node), shutdown);
         tasks.spawn(schedule::run(site.clone(), stores, node.layer(), shutdown.clone()));
         tasks.spawn(watch_building(node.layer(), shutdown.clone()));
         let run_files = [
@@ -113,9 +113,9 @@ pub(crate) fn spawn_server(
     tasks.spawn(async move { server.await? });
 }
 
-fn serving_app(site: &Site, stores: &Stores, node: &SpeedNode) -> axum::Router {
+fn serving_app(stores: &Stores, node: &SpeedNode) -> axum::Router {
     let (archive, batch_views) = (stores.archive.clone(), stores.batch_views.clone());
-    let serving = Serving::new(Arc::clone(&site.catalog), archive, batch_views, node.layer());
+    let serving = Serving::with_versions(node.engine().versions(), archive, batch_views, node.layer());
     twofold_serving::app(Arc::new(serving))
 }
 
