@@ -38,12 +38,27 @@ impl Definition {
             let text = String::from_utf8(bytes).map_err(|e| not_utf8(&file, &e))?;
             definition.sql.push((file, text));
         }
-        for statement in definition.statements(functions)? {
+        definition.read_tables(dir, functions)?;
+        Ok(definition)
+    }
+
+    /// The same statements over the tables as they stand in `dir` now.
+    ///
+    /// # Errors
+    /// `Invalid` if a table cannot be read.
+    pub fn with_tables_of(&self, dir: &Path, functions: &Functions) -> Result<Self> {
+        let mut definition = Self { sql: self.sql.clone(), tables: BTreeMap::new() };
+        definition.read_tables(dir, functions)?;
+        Ok(definition)
+    }
+
+    fn read_tables(&mut self, dir: &Path, functions: &Functions) -> Result<()> {
+        for statement in self.statements(functions)? {
             if let Statement::Table(decl) = statement {
-                definition.tables.insert(decl.name.clone(), Table::bytes(&decl, dir)?);
+                self.tables.insert(decl.name.clone(), Table::bytes(&decl, dir)?);
             }
         }
-        Ok(definition)
+        Ok(())
     }
 
     /// The statements, no name declared twice.

@@ -61,6 +61,7 @@ pub use batch_view::{AuditMismatch, AuditSummary, BatchManifest, BatchViews, Sta
 pub use catalog::Catalog;
 pub use config::{
     ArchiveConfig, BatchConfig, CONFIG_FILE, Config, Schedule, ServeConfig, SpeedConfig, StoreLocation,
+    TablesConfig,
 };
 pub use coverage::{Coverage, Horizon, Offsets};
 pub use cut::{Cut, Kind as CutKind};

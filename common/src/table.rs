@@ -12,7 +12,7 @@
 //! ```
 //!
 //! so two tables of one digest hold the same rows; the opposite is not promised, since other bytes may say the
-//! same. A file that changes later is not noticed: the project is loaded anew for that.
+//! same. A file that changes later changes no table: those who run look for it, and load the project anew.
 //!
 //! Every error is `Invalid` and names the statement, the file, and the line or row and column as far as known.
 

@@ -32,7 +32,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::DataFrame;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use twofold_common::scan::{Source, bind, sources};
@@ -52,8 +52,7 @@ const STATE_CACHE_BYTES: usize = 512 << 20;
 /// The serving layer of a project.
 #[derive(Debug)]
 pub struct Serving {
-    pub(crate) catalog: Arc<Catalog>,
-    pub(crate) versions: Switch,
+    project: RwLock<Arc<Switch>>,
     pub(crate) archive: Archive,
     pub(crate) batch_views: BatchViews,
     pub(crate) speed: Arc<dyn SpeedLayer>,
@@ -86,14 +85,23 @@ impl Serving {
         speed: Arc<dyn SpeedLayer>,
     ) -> Self {
         let states = StateCache::new(STATE_CACHE_BYTES);
-        let catalog = Arc::clone(versions.current());
-        let versions = Switch::new(versions);
-        Self { catalog, versions, archive, batch_views, speed, metrics: Metrics::default(), states }
+        let project = RwLock::new(Arc::new(Switch::new(versions)));
+        Self { project, archive, batch_views, speed, metrics: Metrics::default(), states }
+    }
+
+    /// Serves another version of the project from now on. Queries that were asked before are answered by the one that
+    /// they were asked of.
+    pub fn adopt(&self, versions: Versions) {
+        *self.project.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Switch::new(versions));
+    }
+
+    pub(crate) fn project(&self) -> Arc<Switch> {
+        Arc::clone(&self.project.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The relations that are served.
-    pub fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(self.project().current())
     }
 
     /// The answer to one query in SQL.
@@ -149,21 +157,26 @@ impl Serving {
 
     /// The answer of the project that answers now.
     async fn ask(&self, question: Question<'_>) -> Result<Rows> {
-        if let Some((catalog, plan)) = self.of_previous(&question).await? {
-            match self.answer(&catalog, plan).await {
+        let project = self.project();
+        if let Some((catalog, plan)) = self.of_previous(&project, &question).await? {
+            match self.answer(catalog, plan).await {
                 // Let go of because the current project is built by now; or itself not built, or failed on an event.
                 Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Invalid) => {}
                 answer => return answer.map(|rows| Rows { previous: true, ..rows }),
             }
         }
-        self.answer(&self.catalog, question.plan(&self.catalog).await?).await
+        self.answer(project.current(), question.plan(project.current()).await?).await
     }
 
     /// The question to the previous project, if that answers now, and can answer this.
-    async fn of_previous(&self, question: &Question<'_>) -> Result<Option<(Arc<Catalog>, LogicalPlan)>> {
-        let Some(previous) = self.versions.previous(self.speed.as_ref()).await else { return Ok(None) };
+    async fn of_previous<'p>(
+        &self,
+        project: &'p Switch,
+        question: &Question<'_>,
+    ) -> Result<Option<(&'p Catalog, LogicalPlan)>> {
+        let Some(previous) = project.previous(self.speed.as_ref()).await else { return Ok(None) };
         let Ok(plan) = question.plan(previous).await else { return Ok(None) };
-        Ok(self.versions.can_answer(&plan)?.then(|| (Arc::clone(previous), plan)))
+        Ok(project.can_answer(&plan)?.then_some((previous.as_ref(), plan)))
     }
 
     async fn answer(&self, catalog: &Catalog, plan: LogicalPlan) -> Result<Rows> {

@@ -112,6 +112,14 @@ impl Platform {
         self.restart(false).await;
     }
 
+    /// Takes another project with the same streams over while all goes on.
+    pub async fn adopt(&mut self, project: Project, catalog: Arc<Catalog>) {
+        self.engine().adopt(catalog.clone()).await.unwrap();
+        self.serving().adopt(self.engine().versions());
+        let before = std::mem::replace(&mut self.project, project);
+        self.before = Some((before, std::mem::replace(&mut self.catalog, catalog)));
+    }
+
     pub fn engine(&self) -> &Arc<Engine> {
         &self.live.as_ref().unwrap().0
     }

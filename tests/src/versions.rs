@@ -216,6 +216,61 @@ async fn a_change_that_fails_on_an_event_is_not_swapped_in() {
     assert!(sums.failed.is_some() && sums.previous.is_some(), "{sums:?}");
 }
 
+/// There and back again while all goes on, with events and batch runs in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_is_taken_over_without_a_restart() {
+    let parts = project(&BEFORE, NAMES).await;
+    let mut platform = Platform::of(parts, Sizes { epoch_rows: 5, segment_rows: 7 }).await;
+    for round in 0..4 {
+        ingest(&mut platform, round * 24).await;
+        platform.take(&Step::Epochs).await;
+        for step in [Step::Seal, Step::Archive, Step::Batch { full: false }, Step::Retire] {
+            platform.take(&step).await;
+        }
+        let there = round % 2 == 0;
+        let (_dir, now, catalog) =
+            if there { project(&AFTER, OTHER_NAMES).await } else { project(&BEFORE, NAMES).await };
+        platform.adopt(now, catalog).await;
+        ingest(&mut platform, 100 + round * 24).await;
+        if round == 0 {
+            assert!(build(&mut platform).await > 3);
+        } else {
+            while check_all(&platform).await {
+                platform.engine().turn().await.unwrap();
+            }
+        }
+        platform.take(&Step::Epochs).await;
+        check(&platform, if there { "SELECT * FROM added" } else { "SELECT * FROM gone" }).await;
+        assert!(platform.engine().let_go_of_previous().await);
+        assert_eq!(platform.engine().removed_views().len(), 3);
+        check_all(&platform).await;
+    }
+    // What memory came to is what the store has.
+    platform.before = None;
+    platform.take(&Step::Restart).await;
+    assert!(*platform.engine().built().borrow());
+    check_all(&platform).await;
+}
+
+/// A project that is not built yet is followed by another: the last one that was built answers all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_taken_over_in_the_middle_of_building_keeps_the_one_that_answers() {
+    let mut platform = changed(false).await;
+    platform.engine().turn().await.unwrap();
+    let built = platform.before.take();
+    let (_dir, now, catalog) = project(&[COUNTS, NAMED, SUMS], OTHER_NAMES).await;
+    platform.adopt(now, catalog).await;
+    platform.before = built;
+    assert_eq!(platform.engine().removed_views().len(), 2, "those that were half built, and are in neither");
+    assert!(build(&mut platform).await > 1);
+    let (_dir, streams) = (tempfile::tempdir().unwrap(), "CREATE STREAM clicks (k TEXT);");
+    std::fs::write(_dir.path().join("twofold.toml"), "").unwrap();
+    std::fs::write(_dir.path().join("a.sql"), streams).unwrap();
+    let other = Catalog::new(&Project::load(_dir.path()).unwrap()).await.unwrap();
+    let error = platform.engine().adopt(Arc::new(other)).await.unwrap_err().to_string();
+    assert!(error.contains("restart"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn late_events_are_answered_while_they_are_counted_anew() {
     let mut platform = changed(true).await;
@@ -287,6 +342,9 @@ async fn a_restarted_server_answers_all_the_time() {
     );
     let status = succeeds(project, &["status"]);
     assert!(status.contains("answers"), "{status}");
+    let (_, all) = Client::new(&up.url).get("/v1/status").await;
+    let sums = all["views"].as_array().unwrap().iter().find(|view| view["name"] == "sums").unwrap();
+    assert!(sums.get("previous").is_none(), "an unchanged view is the same in both: {sums}");
     up.kill();
     // In another process than the one that builds, after a crash in the middle.
     let (speed, serve) =
@@ -306,4 +364,55 @@ async fn a_restarted_server_answers_all_the_time() {
     let log = std::fs::read_to_string(project.join("up.log")).unwrap();
     assert!(log.contains("cannot answer while this one is being built"), "{log}");
     assert_eq!(query(project, sql), "name,c\nAnn,1500\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_server_takes_changed_tables_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let project = dir.path();
+    write_project(project, SQL);
+    let toml = std::fs::read_to_string(project.join("twofold.toml")).unwrap() + "[tables]\nreload = '20ms'\n";
+    std::fs::write(project.join("twofold.toml"), toml).unwrap();
+    let lines: String =
+        (0..100).map(|i| format!("{{\"k\":\"{}\",\"n\":{i}}}\n", ["a", "b"][i % 2])).collect();
+    std::fs::write(project.join("e.ndjson"), lines).unwrap();
+    let sql = "SELECT name, c FROM named ORDER BY name";
+    let rows = |a: &str| format!("[{{\"c\":50,\"name\":\"{a}\"}},{{\"c\":50,\"name\":\"B\"}}]");
+    let table = |a: &str| std::fs::write(project.join("names.csv"), format!("k,name\na,{a}\nb,B\n")).unwrap();
+    let settles = async |url: &str, was: &str, is: &str| {
+        let started = Instant::now();
+        loop {
+            let (status, body) = Client::new(url).sql(sql).await;
+            assert_eq!(status, 200, "{body}");
+            if body["rows"].to_string() == rows(is) {
+                break;
+            }
+            assert_eq!(body["rows"].to_string(), rows(was));
+            assert!(started.elapsed() < Duration::from_secs(60), "{body}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let up = Server::start(project, &["up"], "serve");
+    succeeds(project, &["ingest", "s", project.join("e.ndjson").to_str().unwrap()]);
+    for (was, is) in [("A", "Ada"), ("Ada", "Anna"), ("Anna", "A")] {
+        table(is);
+        settles(&up.url, was, is).await;
+    }
+    // What cannot be read as the table changes nothing.
+    std::fs::write(project.join("names.csv"), "nothing\n").unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    settles(&up.url, "A", "A").await;
+    table("A");
+    up.stop();
+    assert!(std::fs::read_to_string(project.join("up.log")).unwrap().contains("is not taken over"));
+
+    // Each of two processes finds out by itself.
+    let (speed, serve) =
+        (Server::start(project, &["speed"], "speed"), Server::start(project, &["serve"], "serve"));
+    for (was, is) in [("A", "Ada"), ("Ada", "Anna")] {
+        table(is);
+        settles(&serve.url, was, is).await;
+    }
+    serve.stop();
+    speed.stop();
 }

@@ -53,6 +53,21 @@ impl Site {
         Versions::new(Arc::clone(&self.catalog), previous.map(Arc::new))
     }
 
+    /// The same project with its tables as their files are now; `None` if they are as they were.
+    ///
+    /// # Errors
+    /// What is wrong with a table, or with a view over its columns.
+    pub(crate) async fn reloaded(&self) -> Result<Option<Self>> {
+        let Project { dir, config, definition, .. } = self.project.as_ref();
+        let now = definition.with_tables_of(dir, &self.functions)?;
+        if now == **definition {
+            return Ok(None);
+        }
+        let project = Project::of(Arc::new(now), config.clone(), dir, &self.functions)?;
+        let catalog = Arc::new(Catalog::with_functions(&project, &self.functions).await?);
+        Ok(Some(Self { project: Arc::new(project), catalog, functions: self.functions.clone() }))
+    }
+
     /// The directory of the log, the states and the run files.
     pub fn data_dir(&self) -> &Path {
         self.project.data_dir()

@@ -10,6 +10,7 @@ use super::site::{Site, Stores};
 use crate::clock;
 use anyhow::Result;
 use std::sync::Arc;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use twofold_batch::Archiver;
 use twofold_common::{Log, Offset, SealedSegments, SpeedLayer, StreamDef};
@@ -82,6 +83,11 @@ impl SpeedNode {
         Ok(Self { archiver, engine, settling, _lock: lock })
     }
 
+    /// The project, as it is now.
+    pub(crate) fn site(&self) -> &watch::Sender<Site> {
+        self.settling.site()
+    }
+
     /// The engine.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
@@ -104,7 +110,7 @@ impl SpeedNode {
             archiver.run(stop).await;
             Ok(())
         });
-        tasks.spawn(self.settling.clone().when_built(shutdown.clone()));
+        tasks.spawn(self.settling.clone().run(shutdown.clone()));
     }
 
     /// Folds all that is in the log, builds all views, and archives what is sealed by then.

@@ -185,17 +185,44 @@ impl Held {
         self.answering.first().is_some_and(|current| !current.contains(fingerprint))
     }
 
+    /// Folds the `new` views as well from now on, and no longer those that are not `answering`.
+    pub(crate) fn take_over(
+        &mut self,
+        new: Vec<Arc<View>>,
+        answering: Vec<BTreeSet<Digest>>,
+        timed: impl Fn(&str) -> bool,
+    ) {
+        self.keep(|fingerprint| answering.iter().any(|views| views.contains(fingerprint)));
+        self.answering = answering;
+        for view in new {
+            let (fingerprint, streams) = (view.fingerprint(), view.streams());
+            self.removed.remove(&fingerprint);
+            self.views.insert(fingerprint, HeldView { view, partitions: BTreeMap::new(), failed: None });
+            for (place, counters) in &mut self.late {
+                if timed(&place.0) && streams.contains(&place.0) {
+                    counters.insert(fingerprint, LateCounter::default());
+                }
+            }
+        }
+    }
+
     /// Folds the views of the project before no longer: they are as those that the project does not have.
     pub(crate) fn let_go_of_previous(&mut self) -> Vec<Digest> {
         self.answering.truncate(1);
-        let previous: Vec<Digest> = self.views.keys().filter(|f| self.is_previous(f)).copied().collect();
-        for fingerprint in &previous {
+        let current = self.answering.first().cloned().unwrap_or_default();
+        self.keep(|fingerprint| current.contains(fingerprint))
+    }
+
+    /// Folds only the views that are `kept`, and gives the others.
+    fn keep(&mut self, kept: impl Fn(&Digest) -> bool) -> Vec<Digest> {
+        let gone: Vec<Digest> = self.views.keys().filter(|f| !kept(f)).copied().collect();
+        for fingerprint in &gone {
             if let Some(view) = self.views.remove(fingerprint) {
                 self.removed.insert(*fingerprint, view.partitions.len() as u64);
             }
             self.late.values_mut().for_each(|counters| drop(counters.remove(fingerprint)));
         }
-        previous
+        gone
     }
 
     fn partition_of(&mut self, id: &UnitId) -> Option<&mut HeldPartition> {

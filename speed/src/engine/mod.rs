@@ -251,25 +251,37 @@ impl Engine {
     /// Gives each view that the store does not know yet the place to start from: the horizon of its batch view, or
     /// the beginning.
     async fn place_new_views(&self) -> Result<()> {
+        let known = |fingerprint: &Digest, place: &Place| {
+            self.read().views.get(fingerprint).is_some_and(|v| v.partitions.contains_key(place))
+        };
+        let writes = self.starts(&self.views(), known).await?;
+        self.commit(writes).await
+    }
+
+    /// The places to start from of those `views` and partitions that are not `known`.
+    async fn starts(
+        &self,
+        views: &[Arc<View>],
+        known: impl Fn(&Digest, &Place) -> bool,
+    ) -> Result<Vec<Write>> {
+        let places: Vec<Place> = self.read().partitions.keys().cloned().collect();
         let mut writes = Vec::new();
-        for view in self.views() {
+        for view in views {
             let fingerprint = view.fingerprint();
             let horizon = self.horizon(view.name(), fingerprint).await?;
-            let held = self.read();
             for stream in view.streams() {
-                for (_, partition) in held.partitions.keys().filter(|(name, _)| *name == stream) {
-                    let place = (stream.clone(), *partition);
-                    if held.views.get(&fingerprint).is_some_and(|v| v.partitions.contains_key(&place)) {
+                for place @ (_, partition) in places.iter().filter(|(name, _)| *name == stream) {
+                    if known(&fingerprint, place) {
                         continue;
                     }
                     let from =
                         horizon.get(&stream).and_then(|p| p.get(partition)).copied().unwrap_or_default();
-                    let (stream, partition) = place;
+                    let (stream, partition) = place.clone();
                     writes.push(Write::Position { fingerprint, stream, partition, from, to: from });
                 }
             }
         }
-        self.commit(writes).await
+        Ok(writes)
     }
 
     /// Folds until told to stop; then what was begun is finished. Errors are kept for
