@@ -71,7 +71,7 @@ mod tests {
             ("at", Arc::new(TimestampNanosecondArray::from(vec![Some(1_356_998_400_000_000_000), None]))),
         ];
         let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true))).unwrap();
-        Rows { schema: batch.schema(), batches: vec![batch], coverage: vec![] }
+        Rows { schema: batch.schema(), batches: vec![batch], coverage: vec![], previous: false }
     }
 
     fn text(rows: &Rows, format: Output) -> String {

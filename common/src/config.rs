@@ -22,11 +22,12 @@ use url::Url;
 /// The name of the configuration file, whose presence makes a directory a project.
 pub const CONFIG_FILE: &str = "twofold.toml";
 
-const TOP: &[&str] = &["data", "store", "archive", "speed", "serve", "batch"];
+const TOP: &[&str] = &["data", "store", "archive", "speed", "serve", "batch", "tables"];
 const ARCHIVE: &[&str] = &["segment_rows", "segment_age"];
 const SPEED: &[&str] = &["listen", "url", "epoch_rows", "epoch_interval", "retire_grace"];
 const SERVE: &[&str] = &["listen"];
 const BATCH: &[&str] = &["schedule"];
+const TABLES: &[&str] = &["reload"];
 
 /// What `twofold.toml` says, with the defaults where it says nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Config {
     pub serve: ServeConfig,
     /// `[batch]`
     pub batch: BatchConfig,
+    /// `[tables]`
+    pub tables: TablesConfig,
 }
 
 /// Where archive and batch views live.
@@ -93,6 +96,13 @@ pub struct BatchConfig {
     pub schedule: Schedule,
 }
 
+/// `[tables]`: the files of tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TablesConfig {
+    /// `reload`: how often servers look whether a table's file has changed; zero: never. Default 10 seconds.
+    pub reload: Duration,
+}
+
 /// An empty `twofold.toml`: paths relative to the project directory.
 impl Default for Config {
     fn default() -> Self {
@@ -109,6 +119,7 @@ impl Default for Config {
             },
             serve: ServeConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8660)) },
             batch: BatchConfig { schedule: Schedule::Every(Duration::from_secs(3600)) },
+            tables: TablesConfig { reload: Duration::from_secs(10) },
         }
     }
 }
@@ -136,8 +147,10 @@ impl Config {
     pub fn parse(text: &str, file: &str) -> Result<Self> {
         let default = Self::default();
         let document = Document::parse(text, file)?;
-        let top = document
-            .top(TOP, &[("archive", ARCHIVE), ("speed", SPEED), ("serve", SERVE), ("batch", BATCH)])?;
+        let top = document.top(
+            TOP,
+            &[("archive", ARCHIVE), ("speed", SPEED), ("serve", SERVE), ("batch", BATCH), ("tables", TABLES)],
+        )?;
         let data = top.path("data")?.unwrap_or(default.data);
         let store = store(&top)?.unwrap_or_else(|| StoreLocation::Path(data.join("store")));
         let config = Self {
@@ -147,6 +160,7 @@ impl Config {
             speed: speed(&top.section("speed", SPEED)?, default.speed)?,
             serve: serve(&top.section("serve", SERVE)?, default.serve)?,
             batch: batch(&top.section("batch", BATCH)?, default.batch)?,
+            tables: tables(&top.section("tables", TABLES)?, default.tables)?,
         };
         config.check(file)?;
         Ok(config)
@@ -229,6 +243,10 @@ fn batch(section: &Section<'_>, default: BatchConfig) -> Result<BatchConfig> {
     })
 }
 
+fn tables(section: &Section<'_>, default: TablesConfig) -> Result<TablesConfig> {
+    Ok(TablesConfig { reload: section.duration_or_zero("reload")?.unwrap_or(default.reload) })
+}
+
 fn http_url(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
     let http = url.scheme() == "http" && url.has_host();
@@ -258,7 +276,8 @@ mod tests {
             "data = 'd'\nstore = 's3://bucket/x'\n\
              [archive]\nsegment_rows = 1_0\nsegment_age = '2h'\n\
              [speed]\nlisten = '0.0.0.0:1'\nurl = 'http://speed:1/'\nepoch_rows = 3\nepoch_interval = '7ms'\n\
-             retire_grace = '0s'\n[serve]\nlisten = '[::1]:2'\n[batch]\nschedule = 'off'",
+             retire_grace = '0s'\n[serve]\nlisten = '[::1]:2'\n[batch]\nschedule = 'off'\n\
+             [tables]\nreload = '0s'",
         );
         let expected = Config {
             data: "d".into(),
@@ -273,6 +292,7 @@ mod tests {
             },
             serve: ServeConfig { listen: "[::1]:2".parse().unwrap() },
             batch: BatchConfig { schedule: Schedule::Off },
+            tables: TablesConfig { reload: Duration::ZERO },
         };
         assert_eq!(config, expected);
     }

@@ -6,6 +6,7 @@
 //!     a state file that no kept manifest of its view's version names
 //!     a manifest below the newest 16
 //!     everything of a view's version that is not live, once all of it is older than the cutoff
+//!     a file of a project that the newest manifest of projects does not name
 //!     what a writer left half-written
 //! ```
 //!
@@ -19,6 +20,7 @@ use crate::batch_view::{BATCH_MANIFEST, BatchManifest, VIEWS, view_dir};
 use crate::durable::STAGED_SUFFIX;
 use crate::error::Result;
 use crate::manifest::Manifests;
+use crate::projects::{self, PROJECTS};
 use crate::store::{Object, Store};
 use crate::stream_manifest::StreamManifest;
 use chrono::{DateTime, Utc};
@@ -80,6 +82,7 @@ impl Gc {
                 found.extend(objects.into_iter().map(orphan("of a view that is no longer declared so")));
             }
         }
+        found.extend(self.in_projects(cutoff).await?);
         // Manifests before what they name, oldest first, and the hint after them: so their names sort.
         found.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(found)
@@ -109,6 +112,26 @@ impl Gc {
         let old = manifests.prunable(KEPT_MANIFESTS, cutoff).await?;
         found.extend(old.into_iter().map(orphan("an old manifest")));
         found.extend(unnamed(dir, objects, &named, cutoff, "a segment that no manifest names"));
+        Ok(found)
+    }
+
+    async fn in_projects(&self, cutoff: DateTime<Utc>) -> Result<Vec<Orphan>> {
+        let objects = self.store.list(PROJECTS).await?;
+        let manifests = projects::manifests(self.store.clone());
+        let mut found: Vec<Orphan> = staged(&objects, cutoff);
+        let old = manifests.prunable(KEPT_MANIFESTS, cutoff).await?;
+        // Whose files are needed at the next start. Those of older ones are in their owner's version control.
+        let Some(newest) = manifests.latest().await? else { return Ok(found) };
+        let named: BTreeSet<String> = newest.body.files().collect();
+        found.extend(old.into_iter().map(orphan("an old manifest")));
+        let files = format!("{PROJECTS}/files/");
+        let garbage = objects.into_iter().filter(|object| {
+            object.path.starts_with(&files)
+                && !object.path.ends_with(STAGED_SUFFIX)
+                && !named.contains(&object.path)
+                && object.modified < cutoff
+        });
+        found.extend(garbage.map(orphan("of a project that is no longer so")));
         Ok(found)
     }
 
@@ -284,6 +307,25 @@ mod tests {
         let cutoff = store.head(&path).await.unwrap().unwrap().modified;
         assert!(store.head(&file.path).await.unwrap().unwrap().modified < cutoff);
         assert!(Gc::new(store).orphans(&live(&[]), cutoff).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn of_projects_the_files_of_the_newest_stay() {
+        use crate::{Catalog, Project, Projects};
+        for (store, _dir) in stores() {
+            let (projects, gc) = (Projects::new(store.clone()), Gc::new(store.clone()));
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("twofold.toml"), "").unwrap();
+            let texts = ["CREATE STREAM a (k TEXT)", "CREATE STREAM b (k TEXT)"];
+            for text in texts {
+                std::fs::write(dir.path().join("a.sql"), text).unwrap();
+                let project = Project::load(dir.path()).unwrap();
+                let catalog = Catalog::new(&project).await.unwrap();
+                assert!(projects.settle(&project.definition, &catalog, 1).await.unwrap());
+            }
+            let old = format!("projects/files/{}", crate::Digest::of(texts[0].as_bytes()));
+            assert_eq!(paths(&gc, &[]).await, [old]);
+        }
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ mod config;
 mod coverage;
 mod cut;
 pub mod ddl;
+mod definition;
 mod digest;
 mod durable;
 mod engine;
@@ -36,6 +37,7 @@ mod order;
 mod parquet_file;
 mod place;
 mod project;
+mod projects;
 pub mod scan;
 mod segment;
 mod snapshot;
@@ -50,6 +52,7 @@ mod suggest;
 mod table;
 mod template;
 mod union;
+mod versions;
 mod view;
 mod window_key;
 mod windowed;
@@ -61,10 +64,12 @@ pub use batch_view::{AuditMismatch, AuditSummary, BatchManifest, BatchViews, Sta
 pub use catalog::Catalog;
 pub use config::{
     ArchiveConfig, BatchConfig, CONFIG_FILE, Config, Schedule, ServeConfig, SpeedConfig, StoreLocation,
+    TablesConfig,
 };
 pub use coverage::{Coverage, Horizon, Offsets};
 pub use cut::{Cut, Kind as CutKind};
 pub use ddl::{Location, TableDecl, TableDef, TableFormat, ViewDef};
+pub use definition::Definition;
 pub use digest::Digest;
 pub use engine::{session, session_with};
 pub use error::{Error, Kind, Result};
@@ -78,6 +83,7 @@ pub use manifest::{Manifests, Versioned};
 pub use offset::{Offset, OffsetRange, Partition};
 pub use order::depends_on_order;
 pub use project::Project;
+pub use projects::{Projects, SettledProject};
 pub use segment::{SealedSegment, SealedSegments, state_key};
 pub use snapshot::{
     Answer, IngestReceipt, LateTotal, PartitionRange, PartitionStatus, Pieces, Snapshot, SnapshotRequest,
@@ -90,5 +96,6 @@ pub use stream::StreamDef;
 pub use stream_manifest::{Evolution, Segment, StreamManifest, evolve};
 pub use table::Table;
 pub use template::template;
+pub use versions::{Progress, Versions};
 pub use view::View;
 pub use window_key::WindowKey;

@@ -9,7 +9,8 @@
 //! plan and run it; views may use each other in any order.
 
 use crate::config::Config;
-use crate::ddl::{self, Location, Statement, ViewDef};
+use crate::ddl::{Statement, ViewDef};
+use crate::definition::Definition;
 use crate::error::{Error, Result};
 use crate::functions::Functions;
 use crate::stream::StreamDef;
@@ -31,6 +32,8 @@ pub struct Project {
     pub tables: BTreeMap<String, Arc<Table>>,
     /// The views as they are declared: files by name, statements in order.
     pub views: Vec<ViewDef>,
+    /// All of that but the configuration, as it was read.
+    pub definition: Arc<Definition>,
 }
 
 impl Project {
@@ -48,27 +51,32 @@ impl Project {
     /// Those of [`Project::load`].
     pub fn load_with(dir: &Path, functions: &Functions) -> Result<Self> {
         let config = Config::load(dir)?;
+        Self::of(Arc::new(Definition::read(dir, functions)?), config, dir, functions)
+    }
+
+    /// The project of a definition, as if its files stood in `dir`.
+    ///
+    /// # Errors
+    /// Those of [`Project::load`].
+    pub fn of(
+        definition: Arc<Definition>,
+        config: Config,
+        dir: &Path,
+        functions: &Functions,
+    ) -> Result<Self> {
         let dir = std::path::absolute(dir).map_err(|e| Error::io(dir, e))?;
-        let mut project = Self {
-            config,
-            streams: BTreeMap::new(),
-            tables: BTreeMap::new(),
-            views: Vec::new(),
-            dir: dir.clone(),
-        };
-        for statement in statements(&dir, functions)? {
+        let (mut streams, mut tables, mut views) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        for statement in definition.statements(functions)? {
             match statement {
-                Statement::Stream(stream, _) => {
-                    project.streams.insert(stream.name.clone(), stream);
-                }
+                Statement::Stream(stream, _) => drop(streams.insert(stream.name.clone(), stream)),
                 Statement::Table(decl) => {
-                    let table = Arc::new(Table::load(&decl, &dir)?);
-                    project.tables.insert(decl.name, table);
+                    let table = Table::of(&decl, &dir, definition.table(&decl.name)?)?;
+                    tables.insert(decl.name, Arc::new(table));
                 }
-                Statement::View(view) => project.views.push(*view),
+                Statement::View(view) => views.push(*view),
             }
         }
-        Ok(project)
+        Ok(Self { dir, config, streams, tables, views, definition })
     }
 
     /// The declared streams, each followed by the stream of its rejected events.
@@ -80,54 +88,6 @@ impl Project {
     pub fn data_dir(&self) -> &Path {
         &self.config.data
     }
-}
-
-/// What the `*.sql` files of `dir` say, no name declared twice.
-fn statements(dir: &Path, functions: &Functions) -> Result<Vec<Statement>> {
-    let mut statements: Vec<Statement> = Vec::new();
-    for path in sql_files(dir)? {
-        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
-        let text = String::from_utf8(bytes).map_err(|e| not_utf8(&file, &e))?;
-        statements.extend(ddl::parse_with(&file, &text, functions)?);
-    }
-    check_names(&statements)?;
-    Ok(statements)
-}
-
-fn sql_files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir, e))? {
-        let path = entry.map_err(|e| Error::io(dir, e))?.path();
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if !hidden && path.extension().is_some_and(|extension| extension == "sql") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn not_utf8(file: &str, error: &std::string::FromUtf8Error) -> Error {
-    let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-    let line = good.iter().filter(|b| **b == b'\n').count() + 1;
-    Error::Invalid(format!("{file}:{line}: is not UTF-8 text"))
-}
-
-fn check_names(statements: &[Statement]) -> Result<()> {
-    let mut places: BTreeMap<String, (&str, &Location)> = BTreeMap::new();
-    for statement in statements {
-        let (name, location) = (statement.name(), statement.location());
-        if let Some((other, at)) = places.insert(name.to_ascii_lowercase(), (name, location)) {
-            let message = if other == name {
-                format!("`{name}` is already declared at {at}; choose another name")
-            } else {
-                format!("`{name}` differs from `{other}` at {at} in case only; choose another name")
-            };
-            return Err(location.error(message));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

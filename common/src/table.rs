@@ -12,7 +12,7 @@
 //! ```
 //!
 //! so two tables of one digest hold the same rows; the opposite is not promised, since other bytes may say the
-//! same. A file that changes later is not noticed: the project is loaded anew for that.
+//! same. A file that changes later changes no table: those who run look for it, and load the project anew.
 //!
 //! Every error is `Invalid` and names the statement, the file, and the line or row and column as far as known.
 
@@ -23,7 +23,7 @@ mod parquet;
 use crate::config::absolute;
 use crate::ddl::{TableDecl, TableDef, TableFormat};
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::suggest;
 use ::parquet::errors::ParquetError;
 use arrow::array::{Array, ArrayRef, RecordBatch};
@@ -53,13 +53,20 @@ impl Table {
     /// # Errors
     /// `Invalid` if the file cannot be read, or as the table that is declared.
     pub fn load(decl: &TableDecl, dir: &Path) -> Result<Self> {
+        Self::of(decl, dir, Self::bytes(decl, dir)?)
+    }
+
+    /// The bytes of the file of `decl`, which is relative to `dir`.
+    pub(crate) fn bytes(decl: &TableDecl, dir: &Path) -> Result<Bytes> {
         let path = absolute(dir, &decl.path)?;
-        let named = |problem: Problem| {
-            let problem = problem.lines().collect::<Vec<_>>().join(" ");
-            decl.location.error(format!("table `{}`: {}: {problem}", decl.name, path.display()))
-        };
-        let bytes = Bytes::from(std::fs::read(&path).map_err(|e| named(format!("cannot be read: {e}")))?);
-        let (schema, batches) = read(decl, bytes.clone()).map_err(named)?;
+        let bytes = std::fs::read(&path);
+        Ok(Bytes::from(bytes.map_err(|e| problem(decl, &path, format!("cannot be read: {e}")))?))
+    }
+
+    /// The table whose file, which is relative to `dir`, holds `bytes`.
+    pub(crate) fn of(decl: &TableDecl, dir: &Path, bytes: Bytes) -> Result<Self> {
+        let path = absolute(dir, &decl.path)?;
+        let (schema, batches) = read(decl, bytes.clone()).map_err(|p| problem(decl, &path, p))?;
         let digest = digest(&bytes, &decl.format, &schema);
         let def = TableDef { name: decl.name.clone(), schema, path, format: decl.format };
         Ok(Self { def, batches, digest })
@@ -69,6 +76,11 @@ impl Table {
     pub fn num_rows(&self) -> usize {
         self.batches.iter().map(RecordBatch::num_rows).sum()
     }
+}
+
+fn problem(decl: &TableDecl, path: &Path, problem: Problem) -> Error {
+    let problem = problem.lines().collect::<Vec<_>>().join(" ");
+    decl.location.error(format!("table `{}`: {}: {problem}", decl.name, path.display()))
 }
 
 fn read(decl: &TableDecl, bytes: Bytes) -> Result<(SchemaRef, Vec<RecordBatch>), Problem> {

@@ -45,6 +45,10 @@ const CONFIG: &str = r#"# {name}: a Twofold project. What is commented out is th
 [batch]
 # When `twofold up` runs a batch: "every 1h", "daily 02:00" (UTC) or "off".
 # schedule = "every 1h"
+
+[tables]
+# How often servers look whether the file of a table has changed; "0s": never.
+# reload = "10s"
 "#;
 
 const VIEWS: &str = r#"-- {name}: its streams and views. Every *.sql file in this directory is read.

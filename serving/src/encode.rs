@@ -1,6 +1,7 @@
 //! Rows as bytes: JSON, CSV or an Arrow IPC stream.
 //!
-//! **JSON** is `{"columns": [{"name", "type"}], "rows": [{…}], "coverage": [{…}], "watermark": "…"}`. Integers, 64-bit
+//! **JSON** is `{"columns": [{"name", "type"}], "rows": [{…}], "coverage": [{…}], "watermark": "…"}`, and last
+//! `"version": "previous"` while a changed project is being built and the one before it answers. Integers, 64-bit
 //! ones too, and decimals are JSON numbers with all their digits: a reader that takes numbers for doubles loses
 //! those beyond 2^53. A double is written so that it reads back to the same bits; NaN and the infinities,
 //! which JSON does not have, are null. Dates and times are ISO 8601 (a `TIMESTAMP` has no zone and is UTC),
@@ -29,6 +30,10 @@ use twofold_common::{Error, Result, rfc3339, sql_type};
 
 /// Where an Arrow stream's schema has the coverage.
 const COVERAGE_KEY: &str = "twofold.coverage";
+/// Where it says that the answer is of the [`PREVIOUS`] version of the project.
+const VERSION_KEY: &str = "twofold.version";
+/// What an answer says that is of the project before the current one, which is still being built.
+pub(crate) const PREVIOUS: &str = "previous";
 /// Where it has the number of rows: a stream that is cut between two batches would else look whole.
 const ROWS_KEY: &str = "twofold.rows";
 
@@ -104,10 +109,11 @@ impl Rows {
         let mut told = |key: &str| metadata.remove(key).ok_or_else(|| corrupt(format!("it has no {key}")));
         let coverage = serde_json::from_str(&told(COVERAGE_KEY)?).map_err(|e| corrupt(e.to_string()))?;
         let expected = told(ROWS_KEY)?;
+        let previous = metadata.remove(VERSION_KEY).is_some_and(|version| version == PREVIOUS);
         let schema = Arc::new(Schema::new_with_metadata(schema.fields().clone(), metadata));
         let batches = reader.map(|batch| with_schema(&batch?, &schema));
         let batches = batches.collect::<Result<_, _>>().map_err(|e| corrupt(e.to_string()))?;
-        let rows = Rows { schema, batches, coverage };
+        let rows = Rows { schema, batches, coverage, previous };
         if rows.num_rows().to_string() != expected {
             return Err(corrupt(format!("expected {expected} rows, found {}", rows.num_rows())));
         }
@@ -136,7 +142,9 @@ impl Rows {
         writer.finish()?;
         drop(writer);
         let (coverage, watermark) = (self.coverage_json()?, json!(self.watermark().map(rfc3339)));
-        bytes.extend_from_slice(format!(",\"coverage\":{coverage},\"watermark\":{watermark}}}\n").as_bytes());
+        let version = if self.previous { format!(",\"version\":\"{PREVIOUS}\"") } else { String::new() };
+        let rest = format!(",\"coverage\":{coverage},\"watermark\":{watermark}{version}}}\n");
+        bytes.extend_from_slice(rest.as_bytes());
         Ok(bytes)
     }
 
@@ -163,6 +171,9 @@ impl Rows {
         let mut metadata = self.schema.metadata().clone();
         metadata.insert(COVERAGE_KEY.to_string(), self.coverage_json()?);
         metadata.insert(ROWS_KEY.to_string(), self.num_rows().to_string());
+        if self.previous {
+            metadata.insert(VERSION_KEY.to_string(), PREVIOUS.to_string());
+        }
         let schema = Arc::new(Schema::new_with_metadata(self.schema.fields().clone(), metadata));
         let mut bytes = Vec::new();
         let mut writer = StreamWriter::try_new(&mut bytes, &schema)?;
@@ -193,7 +204,7 @@ mod tests {
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         let mut coverage = Coverage::assemble("v", "s", Partition(0), Offset(3), &[]).unwrap();
         coverage.watermark = Some(1_000_000_001);
-        Rows { schema: batch.schema(), batches: vec![batch], coverage: vec![coverage] }
+        Rows { schema: batch.schema(), batches: vec![batch], coverage: vec![coverage], previous: false }
     }
 
     fn sample() -> Rows {
@@ -231,6 +242,17 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_of_the_previous_project_says_so_and_no_other_does() {
+        for previous in [true, false] {
+            let rows = Rows { previous, ..sample() };
+            let back = Rows::from_arrow(&rows.encode(Format::Arrow).unwrap(), "test").unwrap();
+            assert_eq!((back.previous, back.schema), (previous, rows.schema.clone()));
+            let json: Value = serde_json::from_slice(&rows.encode(Format::Json).unwrap()).unwrap();
+            assert_eq!(json.get("version"), previous.then(|| json!("previous")).as_ref());
+        }
+    }
+
+    #[test]
     fn csv_has_a_line_for_each_row() {
         let csv = sample().encode(Format::Csv).unwrap();
         assert_eq!(
@@ -262,11 +284,11 @@ mod tests {
             Field::new("a", DataType::Int64, true),
             Field::new("a", DataType::Int64, true),
         ]));
-        let twice = Rows { schema: twice, batches: vec![], coverage: vec![] };
+        let twice = Rows { schema: twice, batches: vec![], coverage: vec![], previous: false };
         assert!(twice.encode(Format::Json).unwrap_err().to_string().contains("two columns named a"));
         let item = Arc::new(Field::new("item", DataType::Int64, true));
         let list = Arc::new(Schema::new(vec![Field::new("l", DataType::List(item), true)]));
-        let list = Rows { schema: list, batches: vec![], coverage: vec![] };
+        let list = Rows { schema: list, batches: vec![], coverage: vec![], previous: false };
         assert!(list.encode(Format::Csv).unwrap_err().to_string().contains("column l is BIGINT[]"));
     }
 }

@@ -18,6 +18,7 @@ mod rows;
 mod speed_client;
 mod state_cache;
 mod status;
+mod switch;
 #[cfg(test)]
 mod testing;
 

@@ -12,6 +12,9 @@
 //! `is_final` tells of the watermark of the answer: the least over all partitions of all relations of the query.
 //! What was acknowledged before a query is in its answer, as far as the speed layer has got to it: coverage
 //! tells.
+//!
+//! While a changed project is being built, the one before it answers what it can: each query wholly in one of the two,
+//! see [`Versions`].
 
 use crate::basis::{Basis, Relations, ViewBasis};
 use crate::events::Events;
@@ -19,6 +22,7 @@ use crate::filter::filtered;
 use crate::metrics::Metrics;
 use crate::rows::Rows;
 use crate::state_cache::StateCache;
+use crate::switch::Switch;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
@@ -28,13 +32,14 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::DataFrame;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use twofold_common::scan::{Source, bind, sources};
 use twofold_common::{
     Answer, Archive, BatchViews, Catalog, Coverage, Error, IngestReceipt, Kind, LATE_EVENTS, LateEvents,
-    Result, Snapshot, SpeedLayer, SpeedView, State, StateFile, decide, depends_on_order, least_watermark,
+    Result, Snapshot, SpeedLayer, SpeedView, State, StateFile, Versions, decide, depends_on_order,
+    least_watermark,
 };
 
 /// How often a query starts again because the speed layer has moved on.
@@ -47,7 +52,7 @@ const STATE_CACHE_BYTES: usize = 512 << 20;
 /// The serving layer of a project.
 #[derive(Debug)]
 pub struct Serving {
-    pub(crate) catalog: Arc<Catalog>,
+    project: RwLock<Arc<Switch>>,
     pub(crate) archive: Archive,
     pub(crate) batch_views: BatchViews,
     pub(crate) speed: Arc<dyn SpeedLayer>,
@@ -69,13 +74,34 @@ impl Serving {
         batch_views: BatchViews,
         speed: Arc<dyn SpeedLayer>,
     ) -> Self {
+        Self::with_versions(Versions::new(catalog, None), archive, batch_views, speed)
+    }
+
+    /// Serves a project, and the one before it until `speed` has built this one.
+    pub fn with_versions(
+        versions: Versions,
+        archive: Archive,
+        batch_views: BatchViews,
+        speed: Arc<dyn SpeedLayer>,
+    ) -> Self {
         let states = StateCache::new(STATE_CACHE_BYTES);
-        Self { catalog, archive, batch_views, speed, metrics: Metrics::default(), states }
+        let project = RwLock::new(Arc::new(Switch::new(versions)));
+        Self { project, archive, batch_views, speed, metrics: Metrics::default(), states }
+    }
+
+    /// Serves another version of the project from now on. Queries that were asked before are answered by the one that
+    /// they were asked of.
+    pub fn adopt(&self, versions: Versions) {
+        *self.project.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Switch::new(versions));
+    }
+
+    pub(crate) fn project(&self) -> Arc<Switch> {
+        Arc::clone(&self.project.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The relations that are served.
-    pub fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(self.project().current())
     }
 
     /// The answer to one query in SQL.
@@ -85,7 +111,7 @@ impl Serving {
     /// builds a view still; `Corrupt` if what is stored is damaged; `Internal` if the coverage law does not
     /// hold.
     pub async fn query(&self, sql: &str) -> Result<Rows> {
-        self.measured(async { self.answer(self.catalog.plan(sql).await?).await }).await
+        self.measured(self.ask(Question::Sql(sql))).await
     }
 
     /// The rows of a view where each column of `filters` has one of the values given for it.
@@ -99,11 +125,7 @@ impl Serving {
         filters: &[(String, String)],
         limit: Option<usize>,
     ) -> Result<Rows> {
-        self.measured(async {
-            let plan = self.catalog.scan_view(view).await?;
-            self.answer(filtered(plan, view, filters, limit)?).await
-        })
-        .await
+        self.measured(self.ask(Question::View { view, filters, limit })).await
     }
 
     /// Passes events on to the speed layer; answers after they are durable.
@@ -133,26 +155,55 @@ impl Serving {
         answer
     }
 
-    async fn answer(&self, plan: LogicalPlan) -> Result<Rows> {
+    /// The answer of the project that answers now.
+    async fn ask(&self, question: Question<'_>) -> Result<Rows> {
+        let project = self.project();
+        if let Some((catalog, plan)) = self.of_previous(&project, &question).await? {
+            match self.answer(catalog, plan).await {
+                // Let go of because the current project is built by now; or itself not built, or failed on an event.
+                Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Invalid) => {}
+                answer => return answer.map(|rows| Rows { previous: true, ..rows }),
+            }
+        }
+        self.answer(project.current(), question.plan(project.current()).await?).await
+    }
+
+    /// The question to the previous project, if that answers now, and can answer this.
+    async fn of_previous<'p>(
+        &self,
+        project: &'p Switch,
+        question: &Question<'_>,
+    ) -> Result<Option<(&'p Catalog, LogicalPlan)>> {
+        let Some(previous) = project.previous(self.speed.as_ref()).await else { return Ok(None) };
+        let Ok(plan) = question.plan(previous).await else { return Ok(None) };
+        Ok(project.can_answer(&plan)?.then_some((previous.as_ref(), plan)))
+    }
+
+    async fn answer(&self, catalog: &Catalog, plan: LogicalPlan) -> Result<Rows> {
         let ordered = depends_on_order(&plan)?;
-        let (bindings, coverage) = self.bindings(&sources(&plan)?, ordered).await?;
+        let (bindings, coverage) = self.bindings(catalog, &sources(&plan)?, ordered).await?;
         let watermark = least_watermark(coverage.iter().map(|part| (part.watermark, part.idle)));
         let bound = bind(decide(plan, watermark)?, |source| {
             let relation = bindings.get(&key(source));
             relation.cloned().ok_or_else(|| Error::Internal(format!("nothing is bound to {:?}", key(source))))
         })?;
-        let state = self.catalog.session().state();
+        let state = catalog.session().state();
         let context = state.task_ctx();
         let plan = DataFrame::new(state, bound).create_physical_plan().await?;
         let schema = plan.schema();
         let batches = collect(plan, context).await?;
-        Ok(Rows { schema, batches, coverage })
+        Ok(Rows { schema, batches, coverage, previous: false })
     }
 
     /// What the sources hold at one moment, and what that covers. With `ordered`, states come in the order of their
     /// keys, wherever the horizon is.
-    async fn bindings(&self, sources: &[Source], ordered: bool) -> Result<(Bindings, Vec<Coverage>)> {
-        let relations = Relations::of(sources, &self.catalog)?;
+    async fn bindings(
+        &self,
+        catalog: &Catalog,
+        sources: &[Source],
+        ordered: bool,
+    ) -> Result<(Bindings, Vec<Coverage>)> {
+        let relations = Relations::of(sources, catalog)?;
         let mut wait = FIRST_WAIT;
         let mut again = None;
         for _ in 0..TRIES {
@@ -160,7 +211,7 @@ impl Serving {
                 sleep(wait).await;
                 wait *= 2;
             }
-            let basis = Basis::take(&relations, &self.catalog, &self.archive, &self.batch_views).await?;
+            let basis = Basis::take(&relations, catalog, &self.archive, &self.batch_views).await?;
             let stored = match self.stored(sources, &basis).await {
                 // Removed with its manifest, which was replaced meanwhile.
                 Err(e) if e.kind() == Kind::NotFound => {
@@ -276,6 +327,23 @@ impl Serving {
             bindings.insert(key(source), relation);
         }
         Ok(bindings)
+    }
+}
+
+/// What is asked.
+enum Question<'a> {
+    Sql(&'a str),
+    View { view: &'a str, filters: &'a [(String, String)], limit: Option<usize> },
+}
+
+impl Question<'_> {
+    async fn plan(&self, catalog: &Catalog) -> Result<LogicalPlan> {
+        match *self {
+            Question::Sql(sql) => catalog.plan(sql).await,
+            Question::View { view, filters, limit } => {
+                filtered(catalog.scan_view(view).await?, view, filters, limit)
+            }
+        }
     }
 }
 

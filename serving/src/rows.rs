@@ -13,6 +13,8 @@ pub struct Rows {
     pub batches: Vec<RecordBatch>,
     /// What each partition of each stream gave to the answer: ranges without gap or overlap from offset 0 on.
     pub coverage: Vec<Coverage>,
+    /// Whether they are of the project before the current one, which is still being built.
+    pub previous: bool,
 }
 
 impl Rows {

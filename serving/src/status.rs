@@ -100,6 +100,9 @@ pub struct ViewStatus {
     pub building: Option<Building>,
     /// Why it stands still, if its query failed on an event.
     pub failed: Option<String>,
+    /// While the project is being built: the fingerprint of the previous version of the view, which answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
     /// The least watermark of the partitions of its streams: RFC 3339, UTC. Windows that end there or before are final.
     #[serde(default)]
     pub watermark: Option<String>,
@@ -178,20 +181,26 @@ impl Serving {
         let speed = self.speed.status().await;
         let layer = layer(&speed);
         let speed = speed.ok();
+        let project = self.project();
+        let catalog = project.current();
+        let previous = project.previous_in(speed.as_ref()).map(|catalog| catalog.views());
         let mut streams = Vec::new();
-        for def in self.catalog.streams().values() {
+        for def in catalog.streams().values() {
             let manifest = self.archive.manifest(&def.name).await?;
             streams.push(stream(def, manifest.map(|m| m.body), speed.as_ref()));
         }
         let mut views = Vec::new();
-        for view in self.catalog.views().values() {
+        for view in catalog.views().values() {
             let batch = self.batch_views.latest(view.name(), &view.fingerprint().to_string()).await?;
-            views.push(self::view(view, batch, speed.as_ref()));
+            let mut status = self::view(view, batch, speed.as_ref());
+            let before = previous.and_then(|views| views.get(view.name())).map(|view| view.fingerprint());
+            status.previous = before.filter(|before| *before != view.fingerprint()).map(|f| f.to_string());
+            views.push(status);
         }
-        let tables = self.catalog.tables().iter();
+        let tables = catalog.tables().iter();
         let tables =
             tables.map(|(name, t)| TableStatus { name: name.clone(), rows: t.num_rows() as u64 }).collect();
-        let query_views = self.catalog.query_views().keys().cloned().collect();
+        let query_views = catalog.query_views().keys().cloned().collect();
         Ok(Status { speed: layer, streams: with_rejected(streams), views, query_views, tables })
     }
 }
@@ -269,6 +278,7 @@ fn view(view: &View, batch: Option<Versioned<BatchManifest>>, speed: Option<&Spe
         speed: known.map(|v| SpeedStates { segments: v.segments, rows: v.rows, bytes: v.bytes }),
         building,
         failed,
+        previous: None,
     }
 }
 

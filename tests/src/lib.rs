@@ -19,6 +19,7 @@ mod process;
 mod scale;
 mod slt;
 mod three_processes;
+mod versions;
 mod watermarks;
 mod windows;
 

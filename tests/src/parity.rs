@@ -16,6 +16,7 @@ use twofold_common::stream::{at_or_above, below};
 use twofold_common::{
     Answer, Append, Archive, BatchViews, Catalog, Coverage, Digest, IngestReceipt, Log, NewSegment, Offset,
     Partition, PartitionRange, Project, SealedSegments, SnapshotRequest, SpeedLayer, SpeedStatus, Store,
+    Versions,
 };
 use twofold_serving::Serving;
 use twofold_speed::{Engine, EngineConfig, MemoryLog, with_rejected};
@@ -52,6 +53,8 @@ pub struct Platform {
     dir: TempDir,
     pub project: Project,
     pub catalog: Arc<Catalog>,
+    /// The project before this one, while that is being built.
+    pub before: Option<(Project, Arc<Catalog>)>,
     pub log: Arc<MemoryLog>,
     pub store: Store,
     sizes: Sizes,
@@ -89,16 +92,32 @@ impl Platform {
         let log =
             MemoryLog::with_gaps(&with_rejected(project.streams.values()), |n| u64::from(n % 7 == 3) * 2);
         let (log, store) = (Arc::new(log), Store::memory());
-        let live = Some(open(&dir, &catalog, &log, &store, sizes).await);
-        Self { dir, project, catalog, log, store, sizes, register: |_| (), live, all: BTreeMap::new() }
+        let live = Some(open(&dir, Versions::new(catalog.clone(), None), &log, &store, sizes).await);
+        let (before, all) = (None, BTreeMap::new());
+        Self { dir, project, catalog, before, log, store, sizes, register: |_| (), live, all }
     }
 
     /// The same log, archive and states under a project with other views.
     pub async fn change(&mut self, views: &[&str]) {
         self.live = None;
         let (_dir, project, catalog) = catalog(views).await;
-        (self.project, self.catalog) = (project, catalog);
-        self.live = Some(open(&self.dir, &self.catalog, &self.log, &self.store, self.sizes).await);
+        (self.project, self.catalog, self.before) = (project, catalog, None);
+        self.restart(false).await;
+    }
+
+    /// The same under another project, with the one of today beside it.
+    pub async fn change_beside(&mut self, project: Project, catalog: Arc<Catalog>) {
+        let before = std::mem::replace(&mut self.project, project);
+        self.before = Some((before, std::mem::replace(&mut self.catalog, catalog)));
+        self.restart(false).await;
+    }
+
+    /// Takes another project with the same streams over while all goes on.
+    pub async fn adopt(&mut self, project: Project, catalog: Arc<Catalog>) {
+        self.engine().adopt(catalog.clone()).await.unwrap();
+        self.serving().adopt(self.engine().versions());
+        let before = std::mem::replace(&mut self.project, project);
+        self.before = Some((before, std::mem::replace(&mut self.catalog, catalog)));
     }
 
     pub fn engine(&self) -> &Arc<Engine> {
@@ -185,7 +204,9 @@ impl Platform {
         if lose_states {
             std::fs::remove_file(self.dir.path().join("state.redb")).unwrap();
         }
-        let opened = open(&self.dir, &self.catalog, &self.log, &self.store, self.sizes).await;
+        let before = self.before.as_ref().map(|(_, catalog)| catalog.clone());
+        let versions = Versions::new(self.catalog.clone(), before);
+        let opened = open(&self.dir, versions, &self.log, &self.store, self.sizes).await;
         self.live = Some(opened);
     }
 
@@ -214,13 +235,26 @@ impl Platform {
 
     /// A plain session over the events that an answer covers.
     pub async fn oracle(&self, coverage: &[Coverage]) -> SessionContext {
-        plain_with(&self.project, &self.covered(coverage), self.register).await
+        self.oracle_of(&self.project, coverage).await
+    }
+
+    /// The same for another project over these events.
+    pub async fn oracle_of(&self, project: &Project, coverage: &[Coverage]) -> SessionContext {
+        plain_with(project, &self.covered_of(project, coverage), self.register).await
     }
 
     /// The events that an answer covers, by stream, in (partition, offset) order.
     pub fn covered(&self, coverage: &[Coverage]) -> Vec<(&str, Vec<RecordBatch>)> {
+        self.covered_of(&self.project, coverage)
+    }
+
+    fn covered_of<'a>(
+        &self,
+        project: &'a Project,
+        coverage: &[Coverage],
+    ) -> Vec<(&'a str, Vec<RecordBatch>)> {
         let mut covered = Vec::new();
-        for name in self.project.streams.keys() {
+        for name in project.streams.keys() {
             let mut batches = Vec::new();
             for ((_, partition), all) in self.all.iter().filter(|((stream, _), _)| stream == name) {
                 let parts = coverage.iter().filter(|c| c.stream == *name && c.partition == *partition);
@@ -250,7 +284,7 @@ impl Platform {
 
 async fn open(
     dir: &TempDir,
-    catalog: &Arc<Catalog>,
+    versions: Versions,
     log: &Arc<MemoryLog>,
     store: &Store,
     sizes: Sizes,
@@ -265,13 +299,13 @@ async fn open(
     };
     let log: Arc<dyn Log> = log.clone();
     let (archive, views) = (Archive::new(store.clone()), BatchViews::new(store.clone()));
-    for stream in catalog.streams().values() {
+    for stream in versions.current().streams().values() {
         archive.declare(stream).await.unwrap();
     }
-    let engine = Engine::open(config, catalog.clone(), log, archive.clone(), views.clone(), Arc::new(|| 8))
-        .await
-        .unwrap();
-    let serving = Serving::new(catalog.clone(), archive, views, engine.clone());
+    let clock = Arc::new(|| 8);
+    let engine = Engine::open_versions(config, versions.clone(), log, archive.clone(), views.clone(), clock);
+    let engine = engine.await.unwrap();
+    let serving = Serving::with_versions(versions, archive, views, engine.clone());
     (engine, serving)
 }
 

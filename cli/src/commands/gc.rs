@@ -1,6 +1,7 @@
 //! `twofold gc`: removes what nothing names any more. Dropping is garbage collection: it changes no answer.
 //!
-//! Views that a running speed layer maintains are live, even if the project has changed since it was started.
+//! Views that a running speed layer maintains are live, even if the project has changed since it was started; and so are
+//! those of the project before, while this one is not built.
 
 use crate::args::GcArgs;
 use crate::clock;
@@ -24,6 +25,17 @@ pub(crate) async fn run(dir: &Path, functions: &Functions, args: &GcArgs, comman
         let views = speed.status().await?.views;
         live.extend(views.into_iter().map(|v| (v.view, v.fingerprint.to_string())));
     }
+    // What is built by now is settled, so that what went before it may go.
+    let node = match site.data_dir().join("state.redb").exists() && !running {
+        true => Some(SpeedNode::open(&site, &stores, command).await?),
+        false => None,
+    };
+    let versions = match &node {
+        Some(node) => node.engine().versions(),
+        None => site.versions(&stores).await,
+    };
+    let carried = versions.carried();
+    live.extend(carried.iter().map(|v| (v.name().to_string(), v.fingerprint().to_string())));
 
     let gc = Gc::new(stores.store.clone());
     let orphans = gc.orphans(&live, cutoff(args)).await?;
@@ -38,8 +50,8 @@ pub(crate) async fn run(dir: &Path, functions: &Functions, args: &GcArgs, comman
     }
     let removed = if running {
         speed.gc(args.dry_run).await?
-    } else if site.data_dir().join("state.redb").exists() {
-        SpeedNode::open(&site, &stores, command).await?.layer().gc(args.dry_run).await?
+    } else if let Some(node) = node {
+        node.layer().gc(args.dry_run).await?
     } else {
         return Ok(());
     };

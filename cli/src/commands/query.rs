@@ -20,5 +20,8 @@ pub(crate) async fn run(dir: &Path, functions: &Functions, args: &QueryArgs, com
     if args.coverage {
         eprint!("{}", coverage_lines(&rows.coverage));
     }
+    if rows.previous {
+        eprintln!("note: the project has changed and is being built; this is the answer of the one before");
+    }
     print(bytes)
 }

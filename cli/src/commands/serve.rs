@@ -1,7 +1,9 @@
 //! `twofold serve`: serving alone, until a signal. It may start before the speed layer; queries wait for that one.
 
 use crate::args::ServeArgs;
-use crate::node::{FoundSpeed, Layer, Listener, RunFile, SERVE_SETTING, Shutdown, Site, join, spawn_server};
+use crate::node::{
+    FoundSpeed, Layer, Listener, Reload, RunFile, SERVE_SETTING, Shutdown, Site, join, spawn_server,
+};
 use crate::text::print;
 use anyhow::Result;
 use std::path::Path;
@@ -20,11 +22,14 @@ pub(crate) async fn run(dir: &Path, functions: &Functions, args: &ServeArgs) -> 
     if !speed.is_running().await {
         tracing::warn!(url = speed.url(), "no speed layer answers yet: queries fail until one does");
     }
+    let versions = site.versions(&stores).await;
     let serving =
-        Serving::new(Arc::clone(&site.catalog), stores.archive, stores.batch_views, Arc::new(speed));
+        Serving::with_versions(versions, stores.archive.clone(), stores.batch_views.clone(), Arc::new(speed));
+    let serving = Arc::new(serving);
     let url = listener.url();
     let mut tasks = JoinSet::new();
-    spawn_server(&mut tasks, listener, twofold_serving::app(Arc::new(serving)), &shutdown);
+    spawn_server(&mut tasks, listener, twofold_serving::app(Arc::clone(&serving)), &shutdown);
+    tasks.spawn(Reload::of_serving(&site, &stores, serving).run(shutdown.clone()));
     let run_file = RunFile::publish(site.data_dir(), Layer::Serve, &url).await?;
     if run_file.is_none() {
         tracing::warn!("another server of this project was first: commands go to that one");

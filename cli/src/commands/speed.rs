@@ -2,7 +2,7 @@
 
 use crate::args::SpeedArgs;
 use crate::node::{
-    DataLock, Layer, Listener, RunFile, SPEED_SETTING, Shutdown, Site, SpeedNode, join, spawn_server,
+    DataLock, Layer, Listener, Reload, RunFile, SPEED_SETTING, Shutdown, Site, SpeedNode, join, spawn_server,
 };
 use crate::progress::{watch_building, while_building};
 use crate::text::{counted, print};
@@ -42,6 +42,7 @@ async fn serve(site: &Site, command: &str) -> Result<()> {
     let url = listener.url();
     spawn_server(&mut tasks, listener, twofold_speed::app(node.layer()), &shutdown);
     tasks.spawn(watch_building(node.layer(), shutdown.clone()));
+    tasks.spawn(Reload::of_node(&node, &stores, None).run(shutdown.clone()));
     let _run_file = RunFile::publish(site.data_dir(), Layer::Speed, &url).await?;
     print(format!("twofold speed is up at {url}\n"))?;
     join(&mut tasks).await

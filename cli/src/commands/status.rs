@@ -114,13 +114,17 @@ fn stream_line(stream: &StreamStatus, p: &StreamPartition) -> Vec<String> {
 }
 
 fn view_line(view: &ViewStatus) -> Vec<String> {
-    let state = match (view.state, view.building) {
+    let state: String = match (view.state, view.building) {
         (ViewState::Live, _) => "live".into(),
         (ViewState::Building, Some(b)) => format!("building, {} of {}", count(b.done), count(b.total)),
         (ViewState::Building, None) => "building".into(),
         (ViewState::Failed, _) => "failed".into(),
         (ViewState::Unknown, _) => "not in the speed layer: restart it".into(),
         (ViewState::Offline, _) => "offline".into(),
+    };
+    let state: String = match &view.previous {
+        Some(previous) => format!("{state}; {} answers", previous.chars().take(16).collect::<String>()),
+        None => state,
     };
     let batch = view.batch.as_ref();
     let horizon = |b: &twofold_serving::BatchStatus| -> u64 {
@@ -184,6 +188,7 @@ mod tests {
             speed: Some(SpeedStates { segments: 1, rows: 16, bytes: 4_096 }),
             building: Some(Building { done: 5, total: 10 }),
             failed: None,
+            previous: (state == ViewState::Building).then(|| "fedcba98765432100123".into()),
             watermark: (state == ViewState::Live).then(|| "2013-01-01T00:00:00Z".into()),
         }
     }
@@ -221,9 +226,9 @@ mod tests {
         flights          0  [0, 30,000)  29,000  1,000    25,000         1        0  195.3 KiB  2013-01-01T00:00:00Z
         flights: 2 rejected events, kept in flights_rejected
 
-        view    fingerprint       state              batch                             covers  batch rows  speed rows  watermark             audit
-        delays  0123456789abcdef  live               incremental 2013-01-02T00:00:00Z  25,000          16          16  2013-01-01T00:00:00Z  1 equal, 0 unaudited
-        days    0123456789abcdef  building, 5 of 10  -                                      -           -          16  -                     -
+        view    fingerprint       state                                        batch                             covers  batch rows  speed rows  watermark             audit
+        delays  0123456789abcdef  live                                         incremental 2013-01-02T00:00:00Z  25,000          16          16  2013-01-01T00:00:00Z  1 equal, 0 unaudited
+        days    0123456789abcdef  building, 5 of 10; fedcba9876543210 answers  -                                      -           -          16  -                     -
 
         views computed when asked for: punctuality
         tables: airlines (16 rows)

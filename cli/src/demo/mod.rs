@@ -82,7 +82,7 @@ async fn demo(up: &Up) -> Result<Outcome> {
     let answer = ask(&client, SHOWN_SQL, &feed).await?;
     print(format!("\n{SHOWN_SQL}\n{}", show::answer(&answer)?))?;
     let (schema, batches) = plain.query(&plain_sql(site)?).await?;
-    let alone = show::rows(&Rows { schema, batches, coverage: vec![] })?;
+    let alone = show::rows(&Rows { schema, batches, coverage: vec![], previous: false })?;
     print(format!("\nits SQL over flights.parquet and airlines.csv, by DataFusion alone\n{alone}"))?;
     let views_equal = compare(site, &client, &plain).await?;
 

@@ -41,18 +41,18 @@ impl Door {
             site.catalog.plan(sql).await?;
         }
         let stores = site.stores().await?;
-        let serving = |speed: Arc<dyn SpeedLayer>| {
+        let serving = |versions, speed: Arc<dyn SpeedLayer>| {
             let (archive, batch_views) = (stores.archive.clone(), stores.batch_views.clone());
-            Box::new(Serving::new(Arc::clone(&site.catalog), archive, batch_views, speed))
+            Box::new(Serving::with_versions(versions, archive, batch_views, speed))
         };
         let speed = FoundSpeed::of(&site);
         // A speed layer elsewhere owns the log: without it there is no answer, rather than one from what is here.
         if site.project.config.speed.url.is_some() || speed.is_running().await {
-            return Ok(Self::Beside(serving(Arc::new(speed))));
+            return Ok(Self::Beside(serving(site.versions(&stores).await, Arc::new(speed))));
         }
         let node = SpeedNode::open(&site, &stores, command).await?;
         while_building(node.layer(), node.catch_up()).await?;
-        Ok(Self::Alone { serving: serving(node.layer()), _node: node })
+        Ok(Self::Alone { serving: serving(node.engine().versions(), node.layer()), _node: node })
     }
 
     pub(crate) async fn query(&self, sql: &str) -> Result<Rows> {

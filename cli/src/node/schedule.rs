@@ -4,18 +4,19 @@ use super::shutdown::Shutdown;
 use super::site::{Site, Stores};
 use crate::clock;
 use anyhow::Result;
+use tokio::sync::watch;
 use twofold_batch::Options;
 use twofold_common::SpeedLayer;
 
 /// Runs incremental batches by the project's schedule until the switch is flipped. A run that fails is logged, and the
 /// next one comes in its time; one that is interrupted leaves nothing visible.
 pub(crate) async fn run(
-    site: Site,
+    site: watch::Receiver<Site>,
     stores: Stores,
     speed: std::sync::Arc<dyn SpeedLayer>,
     shutdown: Shutdown,
 ) -> Result<()> {
-    let schedule = site.project.config.batch.schedule;
+    let schedule = site.borrow().project.config.batch.schedule;
     let started = clock::now();
     while let Some(next) = schedule.next_after(clock::now(), started) {
         let wait = next.duration_since(clock::now()).unwrap_or_default();
@@ -23,9 +24,10 @@ pub(crate) async fn run(
             () = shutdown.requested() => return Ok(()),
             () = tokio::time::sleep(wait) => {}
         }
+        let now = site.borrow().clone();
         tokio::select! {
             () = shutdown.requested() => return Ok(()),
-            result = once(&site, &stores, speed.as_ref()) => match result {
+            result = once(&now, &stores, speed.as_ref()) => match result {
                 Ok(()) => {}
                 Err(e) => tracing::error!(error = %e, "the scheduled batch failed"),
             },

@@ -5,7 +5,9 @@ use anyhow::Result;
 use std::path::Path;
 use std::sync::Arc;
 use twofold_batch::Batch;
-use twofold_common::{Archive, BatchViews, Catalog, Error, Functions, Project, Store, StreamDef, evolve};
+use twofold_common::{
+    Archive, BatchViews, Catalog, Error, Functions, Project, Projects, Store, StreamDef, Versions, evolve,
+};
 
 /// A project, ready to be run.
 #[derive(Debug, Clone)]
@@ -14,6 +16,7 @@ pub struct Site {
     pub project: Arc<Project>,
     /// Its relations.
     pub catalog: Arc<Catalog>,
+    functions: Functions,
 }
 
 /// What is stored of a project outside its data directory's log and states.
@@ -25,6 +28,8 @@ pub struct Stores {
     pub archive: Archive,
     /// The batch views.
     pub batch_views: BatchViews,
+    /// The settled projects.
+    pub projects: Projects,
 }
 
 impl Site {
@@ -35,7 +40,32 @@ impl Site {
     pub async fn load(dir: &Path, functions: &Functions) -> Result<Self> {
         let project = Project::load_with(dir, functions)?;
         let catalog = Arc::new(Catalog::with_functions(&project, functions).await?);
-        Ok(Self { project: Arc::new(project), catalog })
+        Ok(Self { project: Arc::new(project), catalog, functions: functions.clone() })
+    }
+
+    /// The project, and the one that was settled before it, if that is another one and can still be planned.
+    pub(crate) async fn versions(&self, stores: &Stores) -> Versions {
+        let previous = stores.projects.previous(&self.project, &self.catalog, &self.functions).await;
+        let previous = previous.unwrap_or_else(|e| {
+            tracing::warn!(error = %e, "the project before this one cannot answer while this one is being built");
+            None
+        });
+        Versions::new(Arc::clone(&self.catalog), previous.map(Arc::new))
+    }
+
+    /// The same project with its tables as their files are now; `None` if they are as they were.
+    ///
+    /// # Errors
+    /// What is wrong with a table, or with a view over its columns.
+    pub(crate) async fn reloaded(&self) -> Result<Option<Self>> {
+        let Project { dir, config, definition, .. } = self.project.as_ref();
+        let now = definition.with_tables_of(dir, &self.functions)?;
+        if now == **definition {
+            return Ok(None);
+        }
+        let project = Project::of(Arc::new(now), config.clone(), dir, &self.functions)?;
+        let catalog = Arc::new(Catalog::with_functions(&project, &self.functions).await?);
+        Ok(Some(Self { project: Arc::new(project), catalog, functions: self.functions.clone() }))
     }
 
     /// The directory of the log, the states and the run files.
@@ -64,6 +94,7 @@ impl Site {
         let stores = Stores {
             archive: Archive::new(store.clone()),
             batch_views: BatchViews::new(store.clone()),
+            projects: Projects::new(store.clone()),
             store,
         };
         for stream in self.catalog.streams().values() {

@@ -1,13 +1,16 @@
 //! The speed layer in this process: the log, the engine over it, and the archiver behind it.
 //!
-//! It owns the data directory from when it is opened until it is dropped.
+//! It owns the data directory from when it is opened until it is dropped. A changed project is built beside the one
+//! before it; when it is built, it is settled, and then the one before is let go of.
 
 use super::lock::DataLock;
+use super::settling::Settling;
 use super::shutdown::Shutdown;
 use super::site::{Site, Stores};
 use crate::clock;
 use anyhow::Result;
 use std::sync::Arc;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use twofold_batch::Archiver;
 use twofold_common::{Log, Offset, SealedSegments, SpeedLayer, StreamDef};
@@ -20,6 +23,7 @@ pub struct SpeedNode {
     // In this order they are let go.
     archiver: Arc<Archiver>,
     engine: Arc<Engine>,
+    settling: Settling,
     _lock: DataLock,
 }
 
@@ -66,13 +70,22 @@ impl SpeedNode {
             segment_age: config.archive.segment_age,
             retire_grace: config.speed.retire_grace,
         };
-        let catalog = || Arc::clone(&site.catalog);
+        let versions = site.versions(stores).await;
         let (archive, batch_views) = (stores.archive.clone(), stores.batch_views.clone());
         let clock = Arc::new(clock::nanos);
         let engine =
-            Engine::open(config, catalog(), Arc::clone(&log), archive.clone(), batch_views, clock).await?;
+            Engine::open_versions(config, versions, Arc::clone(&log), archive.clone(), batch_views, clock)
+                .await?;
         let sealed: Arc<dyn SealedSegments> = Arc::clone(&engine) as _;
-        Ok(Self { archiver: Arc::new(Archiver::new(catalog(), log, archive, sealed)), engine, _lock: lock })
+        let archiver = Arc::new(Archiver::new(Arc::clone(&site.catalog), log, archive, sealed));
+        let settling = Settling::new(site, stores, &engine);
+        settling.if_built().await?;
+        Ok(Self { archiver, engine, settling, _lock: lock })
+    }
+
+    /// The project, as it is now.
+    pub(crate) fn site(&self) -> &watch::Sender<Site> {
+        self.settling.site()
     }
 
     /// The engine.
@@ -97,6 +110,7 @@ impl SpeedNode {
             archiver.run(stop).await;
             Ok(())
         });
+        tasks.spawn(self.settling.clone().run(shutdown.clone()));
     }
 
     /// Folds all that is in the log, builds all views, and archives what is sealed by then.
@@ -106,7 +120,7 @@ impl SpeedNode {
     pub async fn catch_up(&self) -> Result<()> {
         self.engine.catch_up().await?;
         while self.archiver.run_once().await? > 0 {}
-        Ok(())
+        self.settling.if_built().await
     }
 
     /// Seals what is open, and archives it.

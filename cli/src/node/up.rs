@@ -5,6 +5,7 @@
 
 use super::http::Listener;
 use super::lock::DataLock;
+use super::reload::Reload;
 use super::run_file::{Layer, RunFile};
 use super::schedule;
 use super::shutdown::Shutdown;
@@ -55,8 +56,10 @@ impl Up {
         node.start(shutdown, &mut tasks);
         let (speed_url, url) = (speed.url(), serve.url());
         spawn_server(&mut tasks, speed, twofold_speed::app(node.layer()), shutdown);
-        spawn_server(&mut tasks, serve, serving_app(&site, &stores, &node), shutdown);
-        tasks.spawn(schedule::run(site.clone(), stores, node.layer(), shutdown.clone()));
+        let serving = serving(&stores, &node);
+        spawn_server(&mut tasks, serve, twofold_serving::app(Arc::clone(&serving)), shutdown);
+        tasks.spawn(Reload::of_node(&node, &stores, Some(serving)).run(shutdown.clone()));
+        tasks.spawn(schedule::run(node.site().subscribe(), stores, node.layer(), shutdown.clone()));
         tasks.spawn(watch_building(node.layer(), shutdown.clone()));
         let run_files = [
             RunFile::publish(site.data_dir(), Layer::Speed, &speed_url).await?,
@@ -113,10 +116,9 @@ pub(crate) fn spawn_server(
     tasks.spawn(async move { server.await? });
 }
 
-fn serving_app(site: &Site, stores: &Stores, node: &SpeedNode) -> axum::Router {
+fn serving(stores: &Stores, node: &SpeedNode) -> Arc<Serving> {
     let (archive, batch_views) = (stores.archive.clone(), stores.batch_views.clone());
-    let serving = Serving::new(Arc::clone(&site.catalog), archive, batch_views, node.layer());
-    twofold_serving::app(Arc::new(serving))
+    Arc::new(Serving::with_versions(node.engine().versions(), archive, batch_views, node.layer()))
 }
 
 #[cfg(test)]

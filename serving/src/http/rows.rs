@@ -1,7 +1,7 @@
 //! `POST /v1/sql` and `GET /v1/views/{name}`: rows out.
 
 use super::failure::Failure;
-use crate::encode::Format;
+use crate::encode::{Format, PREVIOUS};
 use crate::query::Serving;
 use crate::rows::Rows;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -20,6 +20,8 @@ pub(super) const SQL_LIMIT: usize = 1 << 20;
 const COVERAGE: HeaderName = HeaderName::from_static("twofold-coverage");
 /// The header with the watermark of the answer, if it has one, where the body has no place for it.
 const WATERMARK: HeaderName = HeaderName::from_static("twofold-watermark");
+/// The header that says that the answer is of the project before the current one, which is still being built.
+const VERSION: HeaderName = HeaderName::from_static("twofold-version");
 /// Longer headers are refused by many clients.
 const COVERAGE_LIMIT: usize = 4096;
 
@@ -105,6 +107,9 @@ fn respond(rows: Rows, format: Format) -> Result<Response, Failure> {
     let mut response = rows.encode(format)?.into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.mime()));
+    if rows.previous {
+        headers.insert(VERSION, HeaderValue::from_static(PREVIOUS));
+    }
     if format != Format::Json {
         let coverage = rows.coverage_json()?;
         // A name that a header cannot hold leaves it out too.

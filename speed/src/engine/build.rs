@@ -14,11 +14,16 @@ impl Engine {
     /// Folds one more piece of one view that lags behind its partitions. Whether there may be more.
     pub(super) async fn build(&self, worker: &mut Worker) -> Result<bool> {
         let next = {
-            let held = self.read();
-            held.views.iter().filter(|(_, view)| view.failed.is_none()).find_map(|(f, view)| {
-                let behind = view.partitions.iter().find(|(place, p)| p.to < held.folded(place))?;
-                Some((*f, behind.0.clone(), behind.1.to))
-            })
+            let held = &*self.read();
+            // First those that answer meanwhile, if they lag behind themselves.
+            let of = |previous: bool| {
+                let views = held.views.iter().filter(move |(f, _)| held.is_previous(f) == previous);
+                views.filter(|(_, view)| view.failed.is_none()).find_map(|(f, view)| {
+                    let behind = view.partitions.iter().find(|(place, p)| p.to < held.folded(place))?;
+                    Some((*f, behind.0.clone(), behind.1.to))
+                })
+            };
+            of(true).or_else(|| of(false))
         };
         let Some((fingerprint, place, to)) = next else { return Ok(false) };
         let (stream, partition) = (&place.0, place.1);

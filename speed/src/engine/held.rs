@@ -12,7 +12,7 @@
 
 use super::late::LateCounter;
 use super::store::{SegmentRecord, UnitId, Write};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use twofold_common::{
     Answer, Digest, LATE_EVENTS, LateEvents, LateTotal, Offset, OffsetRange, Offsets, Partition,
@@ -89,6 +89,8 @@ pub(crate) struct Held {
     pub(crate) epochs: u64,
     /// What is counted of late events, for each view that reads a partition of a stream with a watermark.
     pub(crate) late: BTreeMap<Place, BTreeMap<Digest, LateCounter>>,
+    /// The fingerprints of the project's views, and then of those that answer in their place while they are built.
+    pub(crate) answering: Vec<BTreeSet<Digest>>,
 }
 
 impl Held {
@@ -104,6 +106,7 @@ impl Held {
             (place.clone(), readers.map(|view| (view.fingerprint(), LateCounter::default())).collect())
         };
         let late = places.iter().map(counters).collect();
+        let answering = vec![views.iter().map(|view| view.fingerprint()).collect()];
         let view = |view: Arc<View>| {
             (view.fingerprint(), HeldView { view, partitions: BTreeMap::new(), failed: None })
         };
@@ -111,6 +114,7 @@ impl Held {
             partitions: places.into_iter().map(|place| (place, HeldSegments::default())).collect(),
             views: views.into_iter().map(view).collect(),
             late,
+            answering,
             ..Held::default()
         }
     }
@@ -174,6 +178,51 @@ impl Held {
                 }
             }
         }
+    }
+
+    /// Whether a view is one of the project before, and not of this one.
+    pub(crate) fn is_previous(&self, fingerprint: &Digest) -> bool {
+        self.answering.first().is_some_and(|current| !current.contains(fingerprint))
+    }
+
+    /// Folds the `new` views as well from now on, and no longer those that are not `answering`.
+    pub(crate) fn take_over(
+        &mut self,
+        new: Vec<Arc<View>>,
+        answering: Vec<BTreeSet<Digest>>,
+        timed: impl Fn(&str) -> bool,
+    ) {
+        self.keep(|fingerprint| answering.iter().any(|views| views.contains(fingerprint)));
+        self.answering = answering;
+        for view in new {
+            let (fingerprint, streams) = (view.fingerprint(), view.streams());
+            self.removed.remove(&fingerprint);
+            self.views.insert(fingerprint, HeldView { view, partitions: BTreeMap::new(), failed: None });
+            for (place, counters) in &mut self.late {
+                if timed(&place.0) && streams.contains(&place.0) {
+                    counters.insert(fingerprint, LateCounter::default());
+                }
+            }
+        }
+    }
+
+    /// Folds the views of the project before no longer: they are as those that the project does not have.
+    pub(crate) fn let_go_of_previous(&mut self) -> Vec<Digest> {
+        self.answering.truncate(1);
+        let current = self.answering.first().cloned().unwrap_or_default();
+        self.keep(|fingerprint| current.contains(fingerprint))
+    }
+
+    /// Folds only the views that are `kept`, and gives the others.
+    fn keep(&mut self, kept: impl Fn(&Digest) -> bool) -> Vec<Digest> {
+        let gone: Vec<Digest> = self.views.keys().filter(|f| !kept(f)).copied().collect();
+        for fingerprint in &gone {
+            if let Some(view) = self.views.remove(fingerprint) {
+                self.removed.insert(*fingerprint, view.partitions.len() as u64);
+            }
+            self.late.values_mut().for_each(|counters| drop(counters.remove(fingerprint)));
+        }
+        gone
     }
 
     fn partition_of(&mut self, id: &UnitId) -> Option<&mut HeldPartition> {
@@ -276,9 +325,18 @@ impl Held {
             .collect()
     }
 
-    /// The late events of all views, or that they are still being counted.
+    /// The late events of all views, or that they are still being counted. While they are, those of the project before.
     pub(crate) fn late_events(&self) -> Result<Vec<LateEvents>, Answer> {
-        let counters = || self.late.iter().flat_map(|(place, all)| all.values().map(move |c| (place, c)));
+        let mut rows = self.answering.iter().map(|views| self.late_events_of(views));
+        let current = rows.next().unwrap_or_else(|| Ok(Vec::new()));
+        if current.is_ok() { current } else { rows.find(|rows| rows.is_ok()).unwrap_or(current) }
+    }
+
+    fn late_events_of(&self, views: &BTreeSet<Digest>) -> Result<Vec<LateEvents>, Answer> {
+        let counters = || {
+            let of_place = |(place, all)| all_of(all, views).map(move |(_, c)| (place, c));
+            self.late.iter().flat_map(of_place)
+        };
         let done: u64 = counters().map(|(place, c)| c.to.min(self.folded(place)).0).sum();
         let total: u64 = counters().map(|(place, _)| self.folded(place).0).sum();
         if done < total {
@@ -286,7 +344,7 @@ impl Held {
         }
         let mut rows = Vec::new();
         for ((stream, partition), all) in &self.late {
-            for (fingerprint, counter) in all {
+            for (fingerprint, counter) in all_of(all, views) {
                 let Some(view) = self.views.get(fingerprint) else { continue };
                 rows.extend(counter.rows(view.view.name(), stream, *partition));
             }
@@ -299,7 +357,7 @@ impl Held {
     pub(crate) fn late_totals(&self) -> Vec<LateTotal> {
         let mut totals: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         for ((stream, _), all) in &self.late {
-            for (fingerprint, counter) in all {
+            for (fingerprint, counter) in all.iter().filter(|(f, _)| !self.is_previous(f)) {
                 let Some(view) = self.views.get(fingerprint) else { continue };
                 *totals.entry((stream, view.view.name())).or_default() += counter.total();
             }
@@ -317,4 +375,11 @@ impl Held {
         let of_stream = self.partitions.iter().filter(|((name, _), _)| name == stream);
         of_stream.map(|((_, partition), held)| (*partition, held.folded)).collect()
     }
+}
+
+fn all_of<'a>(
+    counters: &'a BTreeMap<Digest, LateCounter>,
+    views: &'a BTreeSet<Digest>,
+) -> impl Iterator<Item = (&'a Digest, &'a LateCounter)> {
+    counters.iter().filter(|(fingerprint, _)| views.contains(fingerprint))
 }

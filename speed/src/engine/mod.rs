@@ -24,6 +24,7 @@ mod retire;
 mod runner;
 mod seal;
 mod store;
+mod versions;
 mod watermark;
 
 use crate::ingest::{Clock, Ingest};
@@ -40,8 +41,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use twofold_common::{
     Archive, BatchViews, Catalog, Digest, Error, Horizon, Log, Offset, Partition, Result, SealedSegment,
-    SealedSegments,
+    SealedSegments, Versions, View,
 };
+use versions::answering;
 use watermark::StreamTime;
 
 /// How often horizons are looked up and segments checked for their age.
@@ -69,7 +71,12 @@ pub struct EngineConfig {
 /// The speed layer of one project.
 pub struct Engine {
     config: EngineConfig,
+    /// The project as it is, whose streams are taken in.
     catalog: Arc<Catalog>,
+    /// With the project before it, while that answers.
+    versions: Mutex<Versions>,
+    /// Whether all views of the project are built.
+    built: watch::Sender<bool>,
     log: Arc<dyn Log>,
     archive: Archive,
     batch_views: BatchViews,
@@ -106,19 +113,20 @@ struct Worker {
 }
 
 impl Worker {
-    async fn plan(catalog: &Catalog, next_number: u64) -> Result<Self> {
+    async fn plan(versions: &Versions, next_number: u64) -> Result<Self> {
+        let catalog = versions.current();
         let (mut runners, mut times, mut windows) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for stream in catalog.streams().values() {
             if let Some(time) = StreamTime::plan(catalog.session(), stream)? {
                 times.insert(stream.name.clone(), time);
             }
         }
-        for view in catalog.views().values() {
+        for (view, planned_in) in versions.folded() {
             let fingerprint = view.fingerprint();
-            runners.insert(fingerprint, Runner::plan(catalog, view).await?);
+            runners.insert(fingerprint, Runner::plan(&planned_in, &view).await?);
             for name in view.streams().into_iter().filter(|name| times.contains_key(name)) {
                 let stream = catalog.stream(&name)?;
-                let planned = Windows::plan(catalog.session(), stream, view.windows())?;
+                let planned = Windows::plan(planned_in.session(), stream, view.windows())?;
                 windows.insert((fingerprint, name), planned);
             }
         }
@@ -140,12 +148,31 @@ impl Engine {
         batch_views: BatchViews,
         clock: Clock,
     ) -> Result<Arc<Self>> {
+        Self::open_versions(config, Versions::new(catalog, None), log, archive, batch_views, clock).await
+    }
+
+    /// The same, where the project before this one is folded on until this one is built and
+    /// [`let_go_of_previous`](Self::let_go_of_previous) says so.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub async fn open_versions(
+        config: EngineConfig,
+        versions: Versions,
+        log: Arc<dyn Log>,
+        archive: Archive,
+        batch_views: BatchViews,
+        clock: Clock,
+    ) -> Result<Arc<Self>> {
+        let catalog = Arc::clone(versions.current());
         let store = Arc::new(StateStore::open(&config.state_path)?);
         let contents = store.load()?;
         let places = catalog.streams().values().flat_map(|s| s.partitions().map(|p| (s.name.clone(), p)));
         let places: Vec<Place> = places.collect();
         let timed = |stream: &str| catalog.streams().get(stream).is_some_and(|s| s.watermark.is_some());
-        let mut held = Held::new(places.iter().cloned(), catalog.views().values().cloned(), timed);
+        let views = versions.folded().into_iter().map(|(view, _)| view);
+        let mut held = Held::new(places.iter().cloned(), views, timed);
+        held.answering = answering(&versions);
         let next_number = contents.next_number();
         held.apply(contents.into_writes());
 
@@ -153,10 +180,12 @@ impl Engine {
         let declared = declared.map(|(name, def)| (name.clone(), def.clone())).collect();
         let ingest = Ingest::new(Arc::clone(&log), &declared, Arc::clone(&clock))?;
 
-        let worker = Worker::plan(&catalog, next_number).await?;
+        let worker = Worker::plan(&versions, next_number).await?;
         let engine = Arc::new(Self {
             config,
             catalog,
+            versions: Mutex::new(versions),
+            built: watch::Sender::new(false),
             log,
             archive,
             batch_views,
@@ -174,6 +203,7 @@ impl Engine {
         });
         engine.check_places(&places).await?;
         engine.place_new_views().await?;
+        engine.look_whether_built();
         Ok(engine)
     }
 
@@ -221,25 +251,37 @@ impl Engine {
     /// Gives each view that the store does not know yet the place to start from: the horizon of its batch view, or
     /// the beginning.
     async fn place_new_views(&self) -> Result<()> {
+        let known = |fingerprint: &Digest, place: &Place| {
+            self.read().views.get(fingerprint).is_some_and(|v| v.partitions.contains_key(place))
+        };
+        let writes = self.starts(&self.views(), known).await?;
+        self.commit(writes).await
+    }
+
+    /// The places to start from of those `views` and partitions that are not `known`.
+    async fn starts(
+        &self,
+        views: &[Arc<View>],
+        known: impl Fn(&Digest, &Place) -> bool,
+    ) -> Result<Vec<Write>> {
+        let places: Vec<Place> = self.read().partitions.keys().cloned().collect();
         let mut writes = Vec::new();
-        for view in self.catalog.views().values() {
+        for view in views {
             let fingerprint = view.fingerprint();
             let horizon = self.horizon(view.name(), fingerprint).await?;
-            let held = self.read();
             for stream in view.streams() {
-                for (_, partition) in held.partitions.keys().filter(|(name, _)| *name == stream) {
-                    let place = (stream.clone(), *partition);
-                    if held.views.get(&fingerprint).is_some_and(|v| v.partitions.contains_key(&place)) {
+                for place @ (_, partition) in places.iter().filter(|(name, _)| *name == stream) {
+                    if known(&fingerprint, place) {
                         continue;
                     }
                     let from =
                         horizon.get(&stream).and_then(|p| p.get(partition)).copied().unwrap_or_default();
-                    let (stream, partition) = place;
+                    let (stream, partition) = place.clone();
                     writes.push(Write::Position { fingerprint, stream, partition, from, to: from });
                 }
             }
         }
-        self.commit(writes).await
+        Ok(writes)
     }
 
     /// Folds until told to stop; then what was begun is finished. Errors are kept for
@@ -305,7 +347,10 @@ impl Engine {
     }
 
     /// One round of the loop: whether there may be more to do at once.
-    async fn turn(&self) -> Result<bool> {
+    ///
+    /// # Errors
+    /// Those of log, archive and state store.
+    pub async fn turn(&self) -> Result<bool> {
         let mut worker = self.worker.lock().await;
         let forced = self.seal_wanted.swap(false, Ordering::SeqCst);
         let mut more = self.epoch(&mut worker).await?;
@@ -321,6 +366,7 @@ impl Engine {
             worker.maintained = Some(Instant::now());
         }
         more |= self.build(&mut worker).await?;
+        self.look_whether_built();
         more |= self.count_late(&worker).await?;
         self.set_error(None);
         Ok(more)
@@ -350,6 +396,11 @@ impl Engine {
         let writes = committed.map_err(|e| Error::Internal(format!("the state store's thread: {e}")))??;
         self.held.write().unwrap_or_else(PoisonError::into_inner).apply(writes);
         Ok(())
+    }
+
+    /// All views that are folded.
+    fn views(&self) -> Vec<Arc<View>> {
+        self.read().views.values().map(|held| Arc::clone(&held.view)).collect()
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Held> {

@@ -13,7 +13,7 @@ use twofold_common::Result;
 impl Engine {
     /// Lets go of states that batch views cover, and of log and segments that nobody needs.
     pub(super) async fn retire(&self, worker: &mut Worker) -> Result<()> {
-        for view in self.catalog.views().values() {
+        for view in self.views() {
             let fingerprint = view.fingerprint();
             let horizon = self.horizon(view.name(), fingerprint).await?;
             if horizon.is_empty() {

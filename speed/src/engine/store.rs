@@ -106,6 +106,21 @@ pub(crate) enum Write {
     },
 }
 
+impl Write {
+    /// The view that it is about, if it is about one.
+    pub(crate) fn fingerprint(&self) -> Option<Digest> {
+        match self {
+            Write::Segment { .. } | Write::DropSegment { .. } => None,
+            Write::Position { fingerprint, .. } | Write::DropView { fingerprint } => Some(*fingerprint),
+            Write::Unit { id, .. }
+            | Write::DropUnit { id }
+            | Write::Run { id, .. }
+            | Write::DropRun { id, .. } => Some(id.fingerprint),
+            Write::Late { id, .. } => Some(id.fingerprint),
+        }
+    }
+}
+
 /// What the store holds.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
