@@ -391,10 +391,11 @@ async fn a_running_server_takes_changed_tables_over() {
         loop {
             let (status, body) = Client::new(url).sql(sql).await;
             assert_eq!(status, 200, "{body}");
-            if body["rows"].to_string() == rows(is) {
+            let found = body["rows"].to_string();
+            if found == rows(is) {
                 break;
             }
-            assert_eq!(body["rows"].to_string(), rows(was));
+            assert_eq!(found, rows(was));
             assert!(started.elapsed() < Duration::from_secs(60), "{body}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
