@@ -108,7 +108,7 @@ mod tests {
             .collect();
         let text = uncommented.join("\n");
         let keys = text.lines().filter(|line| is_key(line)).count();
-        assert_eq!(keys, 11, "each key stands there once: {text}");
+        assert_eq!(keys, 12, "each key stands there once: {text}");
         let default = Config::default();
         let url = Some("http://127.0.0.1:8661".to_string());
         let expected = Config { speed: SpeedConfig { url, ..default.speed }, ..default };
