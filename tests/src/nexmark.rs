@@ -15,9 +15,6 @@ use tempfile::TempDir;
 use twofold_common::{Catalog, Coverage, Offset, Project};
 use twofold_nexmark::{Config, Event, Generator, STREAMS, bodies};
 
-/// Queries that use windows of time, which are not there yet.
-const WAITING: &[&str] = &[];
-
 /// The same in plain SQL, for what a plain engine has no words for, or has more columns for than ours.
 const PLAIN: &[(&str, &str)] = &[
     (
@@ -102,7 +99,7 @@ fn published(view: &str) -> String {
 }
 
 fn views() -> impl Iterator<Item = String> {
-    (0..=22).map(|n| format!("q{n}")).filter(|view| !WAITING.contains(&view.as_str()))
+    (0..=22).map(|n| format!("q{n}"))
 }
 
 /// The platform, and for each view what a plain engine is asked.
@@ -211,7 +208,7 @@ fn every_query_has_an_answer_in_both_layers() {
             let whole = |c: &Coverage| c.batch.end > Offset(0) && c.speed.end > c.batch.end;
             assert!(rows.coverage.iter().all(whole), "{view}: {:?}", rows.coverage);
         }
-        // Also what those that wait will be compared with; this one covers all streams.
+        // Also what they are compared with; this one covers all streams.
         let rows = nexmark.platform.serving().query("SELECT * FROM q4, q3 LIMIT 1").await.unwrap();
         let oracle = nexmark.platform.oracle(&rows.coverage).await;
         for (view, plain) in PLAIN {
@@ -276,15 +273,5 @@ fn the_clock_is_refused_and_the_alternative_named() {
         let error = project(q12).await.unwrap_err().to_string();
         assert!(error.starts_with("views.sql:2:13: view q12 calls now"), "{error}");
         assert!(error.contains("use _ingest_time"), "{error}");
-    });
-}
-
-/// Which of them wait is true: when one can be planned, it is to be taken from the list.
-#[test]
-fn what_waits_cannot_be_planned() {
-    runtime().block_on(async {
-        for view in WAITING {
-            assert!(project(&published(view)).await.is_err(), "{view} waits no longer");
-        }
     });
 }
