@@ -342,7 +342,10 @@ fn completed(call: &AggregateFunction, place: &[Expr]) -> AggregateFunction {
 
 /// Calls that pick one row of each group. Those that pick the same row share one state.
 #[derive(Default)]
-struct Picks<'a>(Vec<(Vec<(usize, &'a AggregateFunction)>, Arc<AggregateUDF>)>);
+struct Picks<'a>(Vec<(PickedFor<'a>, Arc<AggregateUDF>)>);
+
+/// Calls by their number in the aggregate.
+type PickedFor<'a> = Vec<(usize, &'a AggregateFunction)>;
 
 impl<'a> Picks<'a> {
     fn add(&mut self, i: usize, call: &'a AggregateFunction, function: Arc<AggregateUDF>) {
@@ -360,7 +363,7 @@ impl<'a> Picks<'a> {
 
     /// For each row that is picked: the calls that it is for, and the partial aggregate.
     fn calls(self, place: &[Expr]) -> Vec<(Vec<usize>, AggregateFunction)> {
-        let one = |(of, function): (Vec<(usize, &AggregateFunction)>, Arc<AggregateUDF>)| {
+        let one = |(of, function): (PickedFor<'_>, Arc<AggregateUDF>)| {
             let params = &of[0].1.params;
             let value =
                 |call: &AggregateFunction| call.params.args.first().cloned().unwrap_or_else(|| lit(true));

@@ -16,7 +16,6 @@ const NANOS_PER_DAY: i64 = 86_400_000_000_000;
 ///
 /// # Errors
 /// A plan error if the expression is not constant, no interval, null, or has months.
-
 pub(crate) fn nanos(expr: &Expr) -> Result<i64> {
     let constant = ExprSimplifier::new(SimplifyContext::default()).simplify(expr.clone())?;
     match constant {

@@ -53,7 +53,6 @@ pub(crate) enum Marker {
 }
 
 /// Which marker the expression is a call of, if it is one.
-
 pub(crate) fn is_marker(expr: &Expr) -> Option<Marker> {
     match kind_of(expr)? {
         Kind::Hop => Some(Marker::Hop),
