@@ -11,22 +11,23 @@
 //! query needs, keyed by (partition, offset), and the rest of the plan runs in finish. So every deterministic plan
 //! can be cut; what differs is how much state it keeps, which [`Kind`] tells.
 
-use crate::aggregate::{Mergeable, mergeable};
+use crate::calls::{calls, finished, merged, names, narrowed, states};
 use crate::error::{Error, Result};
+use crate::expr::{columns, unalias};
 use crate::meaning::meaning;
-use crate::place::{carry_place, columns, reads_outside, row_by_row};
-use crate::scan::{Source, Unbound, source_of, sources};
+use crate::place::{carry_place, row_by_row};
+use crate::scan::{Source, Unbound, sources};
+use crate::shape::{Shape, reads_outside, shape};
 use crate::stream::{OFFSET, PARTITION};
 use crate::window_key::{WindowKey, window_keys};
 use crate::windowed::session::{SessionAggregate, as_session, as_windows, sessions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, JoinType, TableReference};
+use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::functions::core::expr_fn::get_field;
-use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::logical_plan::{Aggregate, Join, Projection};
-use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, col};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, col};
 use std::sync::Arc;
 
 /// One cut of a view: the fold below it and the merge of its states.
@@ -36,6 +37,8 @@ pub struct Cut {
     fold: LogicalPlan,
     schema: SchemaRef,
     keys: usize,
+    /// Whether a row is the key of a group, and nothing else.
+    is_keys: bool,
     streams: Vec<String>,
     meanings: Vec<String>,
 }
@@ -75,6 +78,12 @@ impl Cut {
         &self.meanings
     }
 
+    /// Whether states are merged by putting their rows together, those of one key being equal.
+    pub(crate) fn merges_by_union(&self) -> bool {
+        // Sessions without calls are keys too, but those that overlap become one.
+        matches!(self.kind, Kind::Append) || self.is_keys
+    }
+
     /// How many columns are the key.
     pub fn keys(&self) -> usize {
         self.keys
@@ -105,64 +114,6 @@ pub(crate) fn cut(view: &str, plan: LogicalPlan, state: impl Fn(usize) -> Source
     Ok(CutPlan { cuts, finish, notes, windows })
 }
 
-/// How a plan depends on streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
-    /// Not at all: it is the same whatever the events.
-    Static,
-    /// Event by event.
-    PerEvent,
-    /// In any other way.
-    Other,
-}
-
-/// How a plan depends on streams: the predicate on which every cut rests.
-pub(crate) fn shape(plan: &LogicalPlan) -> Result<Shape> {
-    if reads_outside(plan)? {
-        return Ok(Shape::Other);
-    }
-    let inputs = plan.inputs().into_iter().map(shape).collect::<Result<Vec<_>>>()?;
-    let all = |wanted| inputs.iter().all(|&s| s == wanted);
-    Ok(match plan {
-        LogicalPlan::TableScan(scan) => match source_of(scan) {
-            Some(Source::Stream(_)) => Shape::PerEvent,
-            _ => Shape::Static,
-        },
-        _ if all(Shape::Static) => Shape::Static,
-        LogicalPlan::Projection(_)
-        | LogicalPlan::Filter(_)
-        | LogicalPlan::SubqueryAlias(_)
-        | LogicalPlan::Unnest(_)
-        | LogicalPlan::Repartition(_)
-        | LogicalPlan::Union(_)
-            if all(Shape::PerEvent) =>
-        {
-            Shape::PerEvent
-        }
-        LogicalPlan::Sort(sort) if sort.fetch.is_none() && all(Shape::PerEvent) => Shape::PerEvent,
-        LogicalPlan::Join(join) => match (inputs.as_slice(), join.join_type) {
-            (
-                [Shape::PerEvent, Shape::Static],
-                JoinType::Inner
-                | JoinType::Left
-                | JoinType::LeftSemi
-                | JoinType::LeftAnti
-                | JoinType::LeftMark,
-            )
-            | (
-                [Shape::Static, Shape::PerEvent],
-                JoinType::Inner
-                | JoinType::Right
-                | JoinType::RightSemi
-                | JoinType::RightAnti
-                | JoinType::RightMark,
-            ) => Shape::PerEvent,
-            _ => Shape::Other,
-        },
-        _ => Shape::Other,
-    })
-}
-
 struct Cutter<'a, F> {
     view: &'a str,
     state: F,
@@ -186,6 +137,7 @@ impl<F: Fn(usize) -> Source> Cutter<'_, F> {
             }
         }
         if let Some(node) = as_session(&plan)
+            && node.within.is_empty()
             && shape(&node.input)? == Shape::PerEvent
             && !reads_outside(&plan)?
         {
@@ -203,12 +155,12 @@ impl<F: Fn(usize) -> Source> Cutter<'_, F> {
 
     /// Cuts at an aggregate over per-event input, or says why its states cannot be merged exactly.
     fn cut_aggregate(&mut self, aggregate: &Aggregate) -> Result<Result<LogicalPlan, String>> {
+        self.add_windows(&aggregate.group_expr, &aggregate.input)?;
         let calls = match calls(&aggregate.aggr_expr, aggregate.input.schema())? {
             Ok(calls) => calls,
             Err(reason) => return Ok(Err(reason)),
         };
         let keys = aggregate.schema.fields().len() - calls.len();
-        self.add_windows(&aggregate.group_expr, &aggregate.input)?;
         let input = Arc::new(tables_first(aggregate.input.as_ref().clone())?);
         let fold = Aggregate::try_new(input, aggregate.group_expr.clone(), states(&calls))?;
         let fold = state_columns(LogicalPlan::Aggregate(fold), keys)?;
@@ -217,36 +169,41 @@ impl<F: Fn(usize) -> Source> Cutter<'_, F> {
         let merge = self.scan_state(&fold)?.aggregate(key_columns.clone(), merged(&calls))?.build()?;
         let merge = state_columns(merge, keys)?;
         let finish = self.scan_state(&fold)?.aggregate(key_columns, finished(&calls))?.build()?;
-        let finish = renamed(narrowed(finish, &calls, self.view, &aggregate.schema)?, &aggregate.schema)?;
+        let finish =
+            renamed(narrowed(finish, &calls, self.view, &names(&aggregate.group_expr))?, &aggregate.schema)?;
         let meanings = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).map(meaning).collect();
-        self.push(Kind::Aggregate { merge: Box::new(merge) }, fold, keys, meanings)?;
+        let is_keys = calls.is_empty() && keys > 0;
+        self.push(Kind::Aggregate { merge: Box::new(merge) }, fold, keys, is_keys, meanings)?;
         Ok(Ok(finish))
     }
 
     /// Cuts at sessions of per-event input: the keys of the state are theirs, then start and end of each session.
     fn cut_session(&mut self, node: &SessionAggregate) -> Result<Result<LogicalPlan, String>> {
+        self.add_windows(std::slice::from_ref(&node.window), &node.input)?;
         let calls = match calls(&node.calls, node.input.schema())? {
             Ok(calls) => calls,
             Err(reason) => return Ok(Err(reason)),
         };
         let keys = node.keys.len();
-        self.add_windows(std::slice::from_ref(&node.window), &node.input)?;
         let interval = ["start", "end"].map(|bound| get_field(node.window.clone(), bound));
         let input = tables_first(node.input.clone())?;
-        let fold = state_columns(sessions(input, &node.keys, interval, &states(&calls))?, keys + 2)?;
+        let fold = state_columns(sessions(input, &node.keys, interval, &[], &states(&calls))?, keys + 2)?;
 
         let key_columns = state_keys(keys);
         let interval = || [col(format!("k{keys}")), col(format!("k{}", keys + 1))];
-        let merge = sessions(self.scan_state(&fold)?.build()?, &key_columns, interval(), &merged(&calls))?;
+        let merge =
+            sessions(self.scan_state(&fold)?.build()?, &key_columns, interval(), &[], &merged(&calls))?;
         let merge = state_columns(merge, keys + 2)?;
-        let finish = sessions(self.scan_state(&fold)?.build()?, &key_columns, interval(), &finished(&calls))?;
-        let finish = narrowed(as_windows(finish, keys, calls.len())?, &calls, self.view, &node.schema)?;
+        let finish =
+            sessions(self.scan_state(&fold)?.build()?, &key_columns, interval(), &[], &finished(&calls))?;
+        let finish =
+            narrowed(as_windows(finish)?, &calls, self.view, &names(node.keys.iter().chain([&node.window])))?;
         let finish = renamed(finish, &node.schema)?;
         let window = meaning(&node.window).replacen("event_session", "session", 1);
         let window = ["start", "end"].map(|bound| format!("{bound} of {window}"));
         let keyed = node.keys.iter().map(meaning).chain(window);
         let meanings = keyed.chain(node.calls.iter().map(meaning)).collect();
-        self.push(Kind::Aggregate { merge: Box::new(merge) }, fold, keys + 2, meanings)?;
+        self.push(Kind::Aggregate { merge: Box::new(merge) }, fold, keys + 2, false, meanings)?;
         Ok(Ok(finish))
     }
 
@@ -302,11 +259,18 @@ impl<F: Fn(usize) -> Source> Cutter<'_, F> {
             .project((0..schema.fields().len()).map(|i| col(format!("v{i}"))))?
             .build()?;
         let finish = renamed(finish, &schema)?;
-        self.push(Kind::Append, fold, 2, meanings)?;
+        self.push(Kind::Append, fold, 2, false, meanings)?;
         Ok(finish)
     }
 
-    fn push(&mut self, kind: Kind, fold: LogicalPlan, keys: usize, meanings: Vec<String>) -> Result<()> {
+    fn push(
+        &mut self,
+        kind: Kind,
+        fold: LogicalPlan,
+        keys: usize,
+        is_keys: bool,
+        meanings: Vec<String>,
+    ) -> Result<()> {
         if self.number(&fold) < self.cuts.len() {
             return Ok(());
         }
@@ -315,84 +279,9 @@ impl<F: Fn(usize) -> Source> Cutter<'_, F> {
             .into_iter()
             .filter_map(|source| if let Source::Stream(name) = source { Some(name) } else { None })
             .collect();
-        self.cuts.push(Cut { kind, fold, schema, keys, streams, meanings });
+        self.cuts.push(Cut { kind, fold, schema, keys, is_keys, streams, meanings });
         Ok(())
     }
-}
-
-/// The expression below all aliases.
-pub(crate) fn unalias(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Alias(alias) => unalias(&alias.expr),
-        other => other,
-    }
-}
-
-/// A call of an aggregate whose states merge exactly, and its filter.
-pub(crate) type Call = (Mergeable, Option<Box<Expr>>);
-
-/// The calls of an aggregate, or why the states of one of them cannot be merged exactly.
-pub(crate) fn calls(exprs: &[Expr], input: &DFSchema) -> Result<Result<Vec<Call>, String>> {
-    let mut calls = Vec::new();
-    for expr in exprs {
-        let Expr::AggregateFunction(function) = unalias(expr) else {
-            return Ok(Err(format!("{expr} is no plain aggregate")));
-        };
-        match mergeable(function, input)? {
-            Ok(mergeable) => calls.push((mergeable, function.params.filter.clone())),
-            Err(reason) => return Ok(Err(reason)),
-        }
-    }
-    Ok(Ok(calls))
-}
-
-/// The calls as events → state.
-fn states(calls: &[Call]) -> Vec<Expr> {
-    let state = |(m, filter): &Call| call(m.state(), m.arguments.clone(), filter.clone());
-    calls.iter().map(state).enumerate().map(|(i, e)| e.alias(format!("s{i}"))).collect()
-}
-
-/// The calls as states → state.
-fn merged(calls: &[Call]) -> Vec<Expr> {
-    over_states(calls, Mergeable::merge_state)
-}
-
-/// The calls as states → value.
-fn finished(calls: &[Call]) -> Vec<Expr> {
-    over_states(calls, Mergeable::finish)
-}
-
-fn over_states(calls: &[Call], function: fn(&Mergeable) -> Arc<AggregateUDF>) -> Vec<Expr> {
-    let over = |(i, (m, _)): (usize, &Call)| {
-        call(function(m), vec![col(format!("s{i}"))], None).alias(format!("m{i}"))
-    };
-    calls.iter().enumerate().map(over).collect()
-}
-
-/// `plan`, whose last columns are what the calls finished to, with sums in their own type. The first columns are the
-/// key; `names` has what a message calls them.
-pub(crate) fn narrowed(
-    plan: LogicalPlan,
-    calls: &[Call],
-    view: &str,
-    names: &DFSchema,
-) -> Result<LogicalPlan> {
-    if !calls.iter().any(|(call, _)| call.has_total()) {
-        return Ok(plan);
-    }
-    let all = columns(plan.schema());
-    let (keys, values) = all.split_at(all.len() - calls.len());
-    let names: Vec<String> = names.fields().iter().take(keys.len()).map(|f| f.name().clone()).collect();
-    let values = values.iter().zip(calls).map(|(value, (call, _))| {
-        let name = value.schema_name().to_string();
-        call.narrowed(value.clone(), view, &names, keys).alias(name)
-    });
-    let columns: Vec<Expr> = keys.iter().cloned().chain(values).collect();
-    Ok(LogicalPlanBuilder::from(plan).project(columns)?.build()?)
-}
-
-fn call(function: Arc<AggregateUDF>, arguments: Vec<Expr>, filter: Option<Box<Expr>>) -> Expr {
-    Expr::AggregateFunction(AggregateFunction::new_udf(function, arguments, false, filter, vec![], None))
 }
 
 /// `k0, k1, …`

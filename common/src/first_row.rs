@@ -8,9 +8,9 @@
 //! The first keeps every event, the second one row for each `p`, and among rows that are equal in `o` it is the place
 //! of the event that decides. The filter stays where it is; below it there are now only rows that it keeps.
 
-use crate::cut::{Shape, shape};
 use crate::error::Result;
-use crate::place::columns;
+use crate::expr::columns;
+use crate::shape::{Shape, shape};
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, ScalarValue};
@@ -60,7 +60,7 @@ fn uncast(expr: &Expr) -> &Expr {
 fn numbered_first(plan: &LogicalPlan, column: &Column) -> Result<Option<LogicalPlan>> {
     let Ok(at) = plan.schema().index_of_column(column) else { return Ok(None) };
     let below = match plan {
-        LogicalPlan::Projection(projection) => match crate::cut::unalias(&projection.expr[at]) {
+        LogicalPlan::Projection(projection) => match crate::expr::unalias(&projection.expr[at]) {
             Expr::Column(column) => numbered_first(&projection.input, column)?,
             _ => None,
         },
@@ -76,7 +76,7 @@ fn numbered_first(plan: &LogicalPlan, column: &Column) -> Result<Option<LogicalP
 
 fn first_of_each(window: &Window, at: usize) -> Result<Option<LogicalPlan>> {
     let [numbered] = window.window_expr.as_slice() else { return Ok(None) };
-    let Expr::WindowFunction(call) = crate::cut::unalias(numbered) else { return Ok(None) };
+    let Expr::WindowFunction(call) = crate::expr::unalias(numbered) else { return Ok(None) };
     let WindowFunction { fun, params } = call.as_ref();
     let own = window.input.schema().fields().len();
     let fits = fun.name() == "row_number"

@@ -103,10 +103,8 @@ impl Merger {
     /// Plans the merge of a cut.
     pub async fn try_new(session: &SessionContext, cut: &Cut) -> Result<Self> {
         let runnable = match cut.kind() {
-            // States of an append-only cut share no key.
+            _ if cut.merges_by_union() => None,
             Kind::Append => None,
-            // The distinct values of a group: the whole row is the key.
-            Kind::Aggregate { .. } if cut.keys() > 0 && cut.keys() == cut.schema().fields().len() => None,
             Kind::Aggregate { merge, .. } => {
                 let slot = Slot::new(Arc::clone(cut.schema()));
                 let plan = bind(merge.as_ref().clone(), |_| Ok(Arc::new(SlotTable(Arc::clone(&slot)))))?;

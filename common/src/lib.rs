@@ -13,6 +13,7 @@
 mod aggregate;
 mod archive;
 mod batch_view;
+mod calls;
 mod catalog;
 mod config;
 mod coverage;
@@ -23,6 +24,7 @@ mod digest;
 mod durable;
 mod engine;
 mod error;
+mod expr;
 mod finality;
 mod first_row;
 mod fold;
@@ -40,6 +42,7 @@ mod project;
 mod projects;
 pub mod scan;
 mod segment;
+mod shape;
 mod snapshot;
 mod split;
 mod sql;
@@ -90,7 +93,7 @@ pub use snapshot::{
     SpeedLayer, SpeedStatus, SpeedView, SpeedViewStatus, StreamRequest, Tail, ViewRequest,
 };
 pub use sql_type::sql_type;
-pub use state::{STATE_FORMAT, State};
+pub use state::{STATE_FORMAT, State, conform};
 pub use store::{Object, Store};
 pub use stream::StreamDef;
 pub use stream_manifest::{Evolution, Segment, StreamManifest, evolve};

@@ -1,6 +1,6 @@
 //! Expressions of a plan as people would write them.
 
-use crate::cut::unalias;
+use crate::expr::unalias;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::Expr;

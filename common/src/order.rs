@@ -6,8 +6,8 @@
 //! spared the sorting.
 
 use crate::aggregate::{combinator, mergeable};
-use crate::cut::unalias;
 use crate::error::Result;
+use crate::expr::unalias;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::logical_plan::Aggregate;
 use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan};

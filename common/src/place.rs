@@ -3,12 +3,14 @@
 //! What depends on the order of events is given one: the order that it asks for, ties broken by the place. Rows of
 //! one place, of which a join with a table or an `unnest` may make several, are told apart by their values only.
 
-use crate::cut::{Shape, shape};
 use crate::error::{Error, Result};
-use crate::scan::{Source, Unbound, source_of, sources};
+use crate::expr::columns;
+use crate::scan::{Source, Unbound, source_of};
+use crate::shape::{Shape, reads_outside, shape};
 use crate::stream::{OFFSET, PARTITION};
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Column, DFSchema};
+use crate::windows::is_window_list;
+use datafusion::common::Column;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::logical_plan::{Filter, Join, Projection, TableScanBuilder, Union, Unnest};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan, lit};
@@ -18,30 +20,26 @@ use std::sync::Arc;
 /// twice.
 const NAMES: [&str; 3] = ["__branch", "__partition", "__offset"];
 
-/// Whether the expressions of this node look at rows of other relations: of streams in a subquery, or of the query
-/// around it.
-pub(crate) fn reads_outside(plan: &LogicalPlan) -> Result<bool> {
-    let mut outside = false;
-    plan.apply_expressions(|expr| {
-        outside |= expr.contains_outer();
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    plan.apply_subqueries(|subquery| {
-        outside |= !sources(subquery)?.is_empty();
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(outside)
-}
-
 /// Whether each event of one stream gives at most one row, so that (partition, offset) is a key of the rows.
+///
+/// A list of all windows of an event is no column to keep: it is made when it is read.
 pub(crate) fn row_by_row(plan: &LogicalPlan) -> Result<bool> {
     Ok(match plan {
+        LogicalPlan::Projection(projection) if has_window_list(&projection.expr)? => false,
         LogicalPlan::TableScan(scan) => matches!(source_of(scan), Some(Source::Stream(_))),
         LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
             !reads_outside(plan)? && plan.inputs().into_iter().map(row_by_row).all(|r| matches!(r, Ok(true)))
         }
         _ => false,
     })
+}
+
+fn has_window_list(exprs: &[Expr]) -> Result<bool> {
+    let mut has = false;
+    for expr in exprs {
+        has |= expr.exists(|part| Ok(is_window_list(part)))?;
+    }
+    Ok(has)
 }
 
 /// `plan`, which is per event, with each event's place carried up beside its columns, and the expressions that name
@@ -161,9 +159,4 @@ fn union_with_place(union: Union) -> Result<(LogicalPlan, Vec<Expr>)> {
         .map(|i| Expr::Column(Column::from(plan.schema().qualified_field(i))))
         .collect();
     Ok((plan, place))
-}
-
-/// The columns of a schema as expressions.
-pub(crate) fn columns(schema: &DFSchema) -> Vec<Expr> {
-    (0..schema.fields().len()).map(|i| Expr::Column(Column::from(schema.qualified_field(i)))).collect()
 }

@@ -55,19 +55,7 @@ impl State {
     /// # Errors
     /// `Corrupt` if they are not: the versions of its functions are in their types.
     pub(crate) fn check(&self, schema: &SchemaRef) -> Result<()> {
-        let found = self.batch.schema_ref();
-        if found == schema {
-            return Ok(());
-        }
-        let columns = |schema: &SchemaRef| {
-            let columns = schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type()));
-            columns.collect::<Vec<_>>().join(", ")
-        };
-        let (expected, found) = (columns(schema), columns(found));
-        if expected == found {
-            return Ok(());
-        }
-        Err(Error::corrupt("a state", format!("expected the columns ({expected}), found ({found})")))
+        conform(&self.batch, schema, || "a state".to_string()).map(drop)
     }
 
     /// Rows that are in the canonical form already.
@@ -201,6 +189,27 @@ pub(crate) fn encode(batch: &RecordBatch, columns: usize) -> Result<Rows> {
 
 fn too_large(_: std::num::TryFromIntError) -> Error {
     Error::Unavailable("a state of more than 4 billion keys".into())
+}
+
+/// `batch` with exactly this schema, in which columns may be nullable that are not in its own. `origin` says where the
+/// batch is from.
+///
+/// # Errors
+/// `Corrupt` if it has other columns.
+pub fn conform(batch: &RecordBatch, schema: &SchemaRef, origin: impl Fn() -> String) -> Result<RecordBatch> {
+    if batch.schema_ref() == schema {
+        return Ok(batch.clone());
+    }
+    let columns = |schema: &SchemaRef| {
+        let columns = schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type()));
+        columns.collect::<Vec<_>>().join(", ")
+    };
+    let (expected, found) = (columns(schema), columns(batch.schema_ref()));
+    if expected != found {
+        return Err(Error::corrupt(origin(), format!("expected the columns ({expected}), found ({found})")));
+    }
+    RecordBatch::try_new(Arc::clone(schema), batch.columns().to_vec())
+        .map_err(|e| Error::corrupt(origin(), e.to_string()))
 }
 
 #[cfg(test)]

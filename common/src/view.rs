@@ -49,6 +49,7 @@ impl View {
         table_digest: impl Fn(&str) -> Option<Digest>,
     ) -> Result<Self> {
         refuse_volatile(name, &analyzed)?;
+        aggregate::refuse_impossible_calls(name, &analyzed)?;
         if sources(&analyzed)?.is_empty() {
             return Err(Error::Invalid(format!(
                 "view {name} reads no stream, so there is nothing to maintain: make it CREATE VIEW {name}"

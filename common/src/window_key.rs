@@ -97,5 +97,5 @@ fn with_columns(expr: Expr, inner: impl Fn(&Column) -> Expr) -> Result<Expr> {
             _ => Transformed::no(part),
         })
     })?;
-    Ok(crate::cut::unalias(&replaced.data).clone())
+    Ok(crate::expr::unalias(&replaced.data).clone())
 }

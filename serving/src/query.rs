@@ -24,7 +24,6 @@ use crate::rows::Rows;
 use crate::state_cache::StateCache;
 use crate::switch::Switch;
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
@@ -38,7 +37,7 @@ use tokio::time::{Instant, sleep};
 use twofold_common::scan::{Source, bind, sources};
 use twofold_common::{
     Answer, Archive, BatchViews, Catalog, Coverage, Error, IngestReceipt, Kind, LATE_EVENTS, LateEvents,
-    Result, Snapshot, SpeedLayer, SpeedView, State, StateFile, Versions, decide, depends_on_order,
+    Result, Snapshot, SpeedLayer, SpeedView, State, StateFile, Versions, conform, decide, depends_on_order,
     least_watermark,
 };
 
@@ -394,23 +393,6 @@ fn states(
         batches = vec![State::from_rows(schema, definition.keys(), &batches)?.batch().clone()];
     }
     Ok(MemTable::try_new(Arc::clone(schema), vec![batches])?)
-}
-
-/// `batch` with exactly this schema.
-fn conform(batch: &RecordBatch, schema: &SchemaRef, origin: impl Fn() -> String) -> Result<RecordBatch> {
-    if batch.schema_ref() == schema {
-        return Ok(batch.clone());
-    }
-    let columns = |schema: &SchemaRef| {
-        let columns = schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type()));
-        columns.collect::<Vec<_>>().join(", ")
-    };
-    let (expected, found) = (columns(schema), columns(batch.schema_ref()));
-    if expected != found {
-        return Err(Error::corrupt(origin(), format!("expected the columns ({expected}), found ({found})")));
-    }
-    RecordBatch::try_new(Arc::clone(schema), batch.columns().to_vec())
-        .map_err(|e| Error::corrupt(origin(), e.to_string()))
 }
 
 /// `1203000` as `1,203,000`.

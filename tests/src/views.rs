@@ -328,12 +328,18 @@ const FRAGILE: (&str, &str, bool) = ("fragile", "SELECT k, CAST(k AS BIGINT) AS 
 
 /// A project with all [`VIEWS`], or with those named.
 pub async fn catalog(only: &[&str]) -> (TempDir, Project, Arc<Catalog>) {
-    let mut sql = STREAMS.to_string();
+    let mut sql = String::new();
     for (name, query, _) in VIEWS.iter().chain([&FRAGILE]) {
         if only.contains(name) || only.is_empty() && *name != FRAGILE.0 {
             sql += &format!("CREATE MATERIALIZED VIEW {name} AS {query};\n");
         }
     }
+    catalog_of(&sql).await
+}
+
+/// A project of [`STREAMS`] and these statements, and its catalog.
+pub async fn catalog_of(statements: &str) -> (TempDir, Project, Arc<Catalog>) {
+    let sql = format!("{STREAMS}{statements}");
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("twofold.toml"), "").unwrap();
     std::fs::write(dir.path().join("names.csv"), NAMES).unwrap();

@@ -12,9 +12,9 @@
 //! f(A + B) = f_merge(f_state(A), f_state(B)) = f_merge(f_merge_state(f_state(A), f_state(B)))
 //! ```
 //!
-//! A state is a struct of the function's own state fields, whose names tell the function and its version. All work is delegated to the
-//! function's own accumulators, so a combinator costs what the function costs. Whether the equation holds to the
-//! bit is a property of `f`: [`super::mergeable`] says which functions are trusted with it.
+//! A state is a struct of the function's own state fields, whose names tell the function and its version. All work is
+//! delegated to the function's own accumulators, so a combinator costs what the function costs. Whether the equation
+//! holds to the bit is a property of `f`: [`super::mergeable`] says which functions are trusted with it.
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, StructArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
@@ -80,6 +80,11 @@ impl Call {
         let name = |i| format!("{}.{}.{i}", self.function.name(), self.version);
         let fields = self.state_fields.iter().enumerate();
         fields.map(|(i, f)| Field::new(name(i), f.data_type().clone(), true)).collect()
+    }
+
+    /// Whether the function can be called so: it looks at its constants when it makes an accumulator.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.with_args(|args| self.function.accumulator(args)).map(drop)
     }
 
     /// The function's name.

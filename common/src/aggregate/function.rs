@@ -56,6 +56,12 @@ pub(super) fn udaf(function: impl Function) -> AggregateUDF {
     AggregateUDF::from(Own { function, signature: Signature::user_defined(Volatility::Immutable) })
 }
 
+/// The function of ours that the engine calls so, if it is one of this kind.
+pub(super) fn of_udaf<F: Function>(udaf: &AggregateUDF) -> Option<&F> {
+    let own = (udaf.inner().as_ref() as &dyn std::any::Any).downcast_ref::<Own<F>>()?;
+    Some(&own.function)
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Own<F> {
     function: F,

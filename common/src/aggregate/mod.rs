@@ -22,7 +22,9 @@ pub(crate) mod tally;
 mod varint;
 mod weight;
 
+use crate::expr::unalias;
 use crate::functions::{Merging, merging};
+use crate::meaning::meaning;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, FieldRef};
 use combinator::Call;
@@ -207,22 +209,55 @@ pub(crate) fn mergeable(
     let Some(version) = version else {
         return Ok(Err(format!("{name} depends on the order of the events")));
     };
-    let nullable = Expr::AggregateFunction(aggregate.clone()).nullable(input)?;
-    let fields = arguments.iter().map(|a| Ok(a.to_field(input)?.1)).collect::<Result<Vec<FieldRef>>>()?;
-    let literals: Vec<Option<ScalarValue>> = arguments
-        .iter()
-        .map(|a| if let Expr::Literal(value, _) = a { Some(value.clone()) } else { None })
-        .collect();
-    let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
-    let call =
-        |function| Call::try_new(function, version, fields.clone(), literals.clone(), ignore_nulls, nullable);
+    let call = |function| call_of(function, version, aggregate, input);
     let total = match exact::wide_sum(&function) {
-        Some(wide) if fields.iter().any(|f| may_overflow(f.data_type())) => {
+        Some(wide) if arguments.iter().any(|a| a.get_type(input).is_ok_and(|t| may_overflow(&t))) => {
             Some((call(wide)?, Expr::AggregateFunction(aggregate.clone()).human_display().to_string()))
         }
         _ => None,
     };
     Ok(Ok(Mergeable { call: call(function)?, arguments, as_state: false, total }))
+}
+
+/// `function` called as `aggregate` is, over rows of this schema.
+fn call_of(
+    function: Arc<AggregateUDF>,
+    version: u32,
+    aggregate: &AggregateFunction,
+    input: &DFSchema,
+) -> Result<Arc<Call>> {
+    let arguments = &aggregate.params.args;
+    let nullable = Expr::AggregateFunction(aggregate.clone()).nullable(input)?;
+    let fields = arguments.iter().map(|a| Ok(a.to_field(input)?.1)).collect::<Result<Vec<FieldRef>>>()?;
+    let constant = |a: &Expr| if let Expr::Literal(value, _) = a { Some(value.clone()) } else { None };
+    let ignore_nulls = aggregate.params.null_treatment == Some(NullTreatment::IgnoreNulls);
+    let literals = arguments.iter().map(constant).collect();
+    Call::try_new(function, version, fields, literals, ignore_nulls, nullable)
+}
+
+/// Refuses calls of aggregate functions in a plan that have constants or types with which they cannot run, which the
+/// engine would find out with the first event. It does not look at calls with DISTINCT or an order of their own.
+pub(crate) fn refuse_impossible_calls(view: &str, plan: &LogicalPlan) -> crate::error::Result<()> {
+    let mut impossible = None;
+    plan.apply_with_subqueries(|node| {
+        let LogicalPlan::Aggregate(aggregate) = node else { return Ok(TreeNodeRecursion::Continue) };
+        for expr in &aggregate.aggr_expr {
+            let Expr::AggregateFunction(call) = unalias(expr) else { continue };
+            // Made here without an order and without DISTINCT, an accumulator says nothing about calls that have them.
+            let of_one = call.func.supports_within_group_clause() || call.params.order_by.is_empty();
+            if call.params.distinct || !of_one {
+                continue;
+            }
+            let checked = call_of(Arc::clone(&call.func), 0, call, aggregate.input.schema())?.check();
+            if let Err(e) = checked {
+                let reason = crate::error::Error::from(e).to_string();
+                impossible = Some(format!("view {view}: {}: {reason}", meaning(expr)));
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    impossible.map_or(Ok(()), |message| Err(crate::error::Error::Invalid(message)))
 }
 
 fn may_overflow(summand: &DataType) -> bool {
@@ -244,10 +279,10 @@ pub(crate) fn counted(call: &AggregateFunction) -> Option<Arc<AggregateUDF>> {
 }
 
 /// The function that gives what the call gives, if it keeps few rows of each group once their order leaves no ties:
-/// `ties` more arguments.
+/// `ties` more arguments. None for one that has them already.
 pub(crate) fn ordered(call: &AggregateFunction, ties: usize) -> Option<Ordered> {
     let params = &call.params;
-    if params.distinct {
+    if params.distinct || sequence::has_ties(&call.func) {
         return None;
     }
     let sequence = |kind| Some(Ordered::Sequence(sequence::sequence(kind, ties)));

@@ -19,7 +19,7 @@
 //!
 //! A state is the list of `(ts, ties, conditions)` of the events that satisfy a condition, in their order.
 
-use super::function::{Function, arity, constant, damaged, udaf};
+use super::function::{Function, arity, constant, damaged, of_udaf, udaf};
 use super::groups::Fold;
 use super::records::{ASCENDING, Lists, RecordColumn, Records, list_type, lists};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt64Array};
@@ -56,6 +56,11 @@ struct Sequence {
 /// `sequence_count` or `sequence_match` with so many tie-breaking arguments after the conditions.
 pub(crate) fn sequence(kind: Kind, ties: usize) -> Arc<AggregateUDF> {
     Arc::new(udaf(Sequence { kind, ties }))
+}
+
+/// Whether the function is one of the two with tie-breaking arguments.
+pub(crate) fn has_ties(function: &AggregateUDF) -> bool {
+    of_udaf::<Sequence>(function).is_some_and(|sequence| sequence.ties > 0)
 }
 
 impl Sequence {

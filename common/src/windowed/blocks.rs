@@ -121,7 +121,7 @@ fn by_blocks(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
 fn states(aggregate: &Aggregate) -> Option<Vec<(Column, Expr)>> {
     let mut states: Vec<(Column, Expr)> = Vec::new();
     for expr in &aggregate.aggr_expr {
-        let Expr::AggregateFunction(call) = crate::cut::unalias(expr) else { return None };
+        let Expr::AggregateFunction(call) = crate::expr::unalias(expr) else { return None };
         let function = combinator::merge_state(combinator::of_merge(&call.func)?);
         let [Expr::Column(state)] = call.params.args.as_slice() else { return None };
         let args = vec![Expr::Column(state.clone())];

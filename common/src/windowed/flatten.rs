@@ -4,8 +4,8 @@
 //! written as an aggregate over `s` whose keys are `k` and `hop(ts, …)['start']`.
 
 use super::{markers, replace};
-use crate::cut::unalias;
 use crate::error::Result;
+use crate::expr::unalias;
 use crate::windows::Marker;
 use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -48,6 +48,14 @@ impl Parts {
             Key::OfWindow(_) => None,
         });
         others.collect()
+    }
+
+    /// The aggregate by the other keys and the window, with columns `g0, …`, [`WINDOW`], `v0, …`.
+    pub(super) fn by_window(&self, window: &Expr) -> Result<Aggregate> {
+        let groups = self.others().into_iter().enumerate().map(|(i, e)| e.alias(format!("g{i}")));
+        let groups = groups.chain([window.clone().alias(WINDOW)]).collect();
+        let calls = self.calls.iter().enumerate().map(|(i, e)| e.clone().alias(format!("v{i}"))).collect();
+        Ok(Aggregate::try_new(Arc::new(self.input.clone()), groups, calls)?)
     }
 }
 

@@ -5,15 +5,16 @@
 //! ```
 //!
 //! so that an aggregate by windows becomes an aggregate by panes, whose states are merged once for each window that a
-//! pane is in. Calls whose states do not merge exactly are made for each window instead: then an event costs as much
-//! as it has windows.
+//! pane is in. An aggregate over streams was split before (see [`crate::split`]), so that its calls have such states.
+//! Over anything else, such as the rows of a view, calls whose states do not merge exactly are made for each window:
+//! then a row costs as much as it has windows.
 
 use super::flatten::{Key, Parts, WINDOW};
 use super::{markers, replace};
 use crate::aggregate::ordered;
-use crate::cut::{calls, narrowed, unalias};
+use crate::calls::{calls, names, narrowed};
 use crate::error::Result;
-use crate::place::columns;
+use crate::expr::{columns, unalias};
 use crate::windows::{Marker, cumulate_windows, hop_pane, hop_windows, pane_windows, tumble};
 use datafusion::common::{Column, UnnestOptions};
 use datafusion::functions::core::expr_fn::get_field;
@@ -31,9 +32,10 @@ pub(super) fn over_panes(
     window: Expr,
     parts: Parts,
 ) -> Result<Option<LogicalPlan>> {
+    let names = names(parts.others().iter().chain([&window]));
     let arguments = arguments(window);
     let Ok(calls) = calls(&parts.calls, parts.input.schema())? else { return Ok(None) };
-    // Their order among equals needs the place of the event, which only the cut gives.
+    // Their order among equals needs the place of the event, which only events have.
     if parts
         .calls
         .iter()
@@ -73,7 +75,6 @@ pub(super) fn over_panes(
         .unnest_column_with_options(Column::new_unqualified(WINDOW), UnnestOptions::default())?
         .aggregate(keys.into_iter().chain([col(WINDOW)]), merged.collect::<Vec<_>>())?
         .build()?;
-    let names = by_window.schema().clone();
     let by_window = narrowed(by_window, &calls, relation, &names)?;
     Ok(Some(under_its_names(by_window, &parts)?))
 }

@@ -18,10 +18,12 @@ pub(crate) mod prune;
 pub(crate) mod session;
 
 use crate::error::{Error, Result};
+use crate::split::split_aggregate;
 use crate::windows::{Marker, is_marker};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use flatten::{Flat, flatten};
+use flatten::{Flat, Parts, flatten};
+use hop::under_its_names;
 
 /// `plan`, analyzed, with plain operators in the place of markers, but for session aggregates. `relation` is what
 /// errors at run time call the plan.
@@ -32,16 +34,8 @@ pub(crate) fn rewrite(relation: &str, plan: LogicalPlan) -> Result<LogicalPlan> 
     if !has_markers(&plan)? {
         return Ok(plan);
     }
-    let plan = plan.transform_up_with_subqueries(|plan| {
-        let LogicalPlan::Aggregate(aggregate) = &plan else { return Ok(Transformed::no(plan)) };
-        let rewritten = match flatten(aggregate)? {
-            None => None,
-            Some(Flat { marker: Marker::Session, window, parts }) => Some(session::aggregate(window, parts)?),
-            Some(Flat { marker, window, parts }) => hop::over_panes(relation, marker, window, parts)?,
-        };
-        Ok(rewritten.map_or_else(|| Transformed::no(plan), Transformed::yes))
-    })?;
-    let plan = plan.data.transform_up_with_subqueries(|plan| match &plan {
+    let plan = rewrite_aggregates(relation, plan, true)?;
+    let plan = plan.transform_up_with_subqueries(|plan| match &plan {
         LogicalPlan::Projection(projection) => Ok(match hop::expand(projection)? {
             Some(expanded) => Transformed::yes(expanded),
             None => Transformed::no(plan),
@@ -54,6 +48,29 @@ pub(crate) fn rewrite(relation: &str, plan: LogicalPlan) -> Result<LogicalPlan> 
     })?;
     refuse_what_is_left(&plan.data)?;
     Ok(plan.data)
+}
+
+/// `split` says whether aggregates may be split by what their calls need; what one was split into is not split again.
+fn rewrite_aggregates(relation: &str, plan: LogicalPlan, split: bool) -> Result<LogicalPlan> {
+    let plan = plan.transform_up_with_subqueries(|plan| {
+        let LogicalPlan::Aggregate(aggregate) = &plan else { return Ok(Transformed::no(plan)) };
+        let rewritten = match flatten(aggregate)? {
+            None => None,
+            Some(Flat { marker: Marker::Session, window, parts }) => Some(session::aggregate(window, parts)?),
+            Some(Flat { marker, window, parts }) if split => over_windows(relation, marker, window, parts)?,
+            Some(Flat { marker, window, parts }) => hop::over_panes(relation, marker, window, parts)?,
+        };
+        Ok(rewritten.map_or_else(|| Transformed::no(plan), Transformed::yes))
+    })?;
+    Ok(plan.data)
+}
+
+/// An aggregate by windows that overlap: each relation that it is split into keeps panes.
+fn over_windows(relation: &str, marker: Marker, window: Expr, parts: Parts) -> Result<Option<LogicalPlan>> {
+    match split_aggregate(&parts.by_window(&window)?)? {
+        Some(split) => Ok(Some(under_its_names(rewrite_aggregates(relation, split, false)?, &parts)?)),
+        None => hop::over_panes(relation, marker, window, parts),
+    }
 }
 
 /// The distinct markers in an expression.

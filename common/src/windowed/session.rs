@@ -14,7 +14,7 @@
 use super::flatten::{Parts, WINDOW};
 use super::hop::under_its_names;
 use crate::error::{Error, Result};
-use crate::place::columns;
+use crate::expr::columns;
 use crate::windows::event_session;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchemaRef, internal_err};
@@ -34,15 +34,18 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// An aggregate by the sessions of each combination of keys: columns `g0, …`, the window, then the calls' `v0, …`.
+/// An aggregate by the sessions of each combination of keys: columns `g0, …`, the window, the values `y0, …` by which
+/// the rows of a session are told apart, if there are any, then the calls' `v0, …`.
 ///
 /// Filters are not pushed below it: which events there are decides which sessions there are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct SessionAggregate {
     pub(crate) input: LogicalPlan,
-    /// The session of one event alone: `event_session(ts, gap)`.
+    /// The interval of a row: of one event alone `event_session(ts, gap)`, or a session of some of them.
     pub(crate) window: Expr,
     pub(crate) keys: Vec<Expr>,
+    /// One row for each of these in a session, rather than one.
+    pub(crate) within: Vec<Expr>,
     pub(crate) calls: Vec<Expr>,
     pub(crate) schema: DFSchemaRef,
 }
@@ -73,6 +76,7 @@ pub(super) fn aggregate(window: Expr, parts: Parts) -> Result<LogicalPlan> {
         parts.input.clone(),
         event_session(time_and_gap.to_vec()),
         others,
+        vec![],
         parts.calls.clone(),
     )?;
     let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
@@ -94,74 +98,107 @@ pub(crate) fn write_out(plan: LogicalPlan) -> Result<LogicalPlan> {
     let written = plan.transform_up_with_subqueries(|plan| {
         let Some(node) = as_session(&plan) else { return Ok(Transformed::no(plan)) };
         let interval = [get_field(node.window.clone(), "start"), get_field(node.window.clone(), "end")];
-        let sessions = sessions(node.input.clone(), &node.keys, interval, &node.calls)?;
-        Ok(Transformed::yes(as_windows(sessions, node.keys.len(), node.calls.len())?))
+        let sessions = sessions(node.input.clone(), &node.keys, interval, &node.within, &node.calls)?;
+        Ok(Transformed::yes(as_windows(sessions)?))
     })?;
     Ok(written.data)
 }
 
-/// Columns `g0, …, start, end, v0, …` as `g0, …, window, v0, …`.
-pub(crate) fn as_windows(sessions: LogicalPlan, keys: usize, calls: usize) -> Result<LogicalPlan> {
+/// The same columns, but for `start` and `end`, which become the window.
+pub(crate) fn as_windows(sessions: LogicalPlan) -> Result<LogicalPlan> {
     let window = named_struct().call(vec![lit("start"), col("start"), lit("end"), col("end")]);
-    let window = when(col("start").is_not_null(), window).end()?;
-    let columns = (0..keys)
-        .map(|i| col(format!("g{i}")))
-        .chain([window.alias(WINDOW)])
-        .chain((0..calls).map(|i| col(format!("v{i}"))));
+    let window = when(col("start").is_not_null(), window).end()?.alias(WINDOW);
+    let columns =
+        columns(sessions.schema()).into_iter().filter_map(|column| match column.qualified_name().1 {
+            name if name == "start" => Some(window.clone()),
+            name if name == "end" => None,
+            _ => Some(column),
+        });
+    let columns: Vec<Expr> = columns.collect();
     Ok(LogicalPlanBuilder::from(sessions).project(columns)?.build()?)
 }
 
 /// The rows of `input`, each of which is an interval of a combination of keys, as sessions, with aggregates of each:
-/// columns `g0, …`, `start`, `end`, `v0, …`. Rows without a start are a session of their own, for each combination.
+/// columns `g0, …`, `start`, `end`, `y0, …`, `v0, …`. Rows without a start are a session of their own, for each
+/// combination.
 pub(crate) fn sessions(
     input: LogicalPlan,
     keys: &[Expr],
     [start, end]: [Expr; 2],
+    within: &[Expr],
     calls: &[Expr],
 ) -> Result<LogicalPlan> {
     const START: &str = "__start";
     const END: &str = "__end";
-    let named = keys.iter().enumerate().map(|(i, key)| key.clone().alias(format!("g{i}")));
-    let groups: Vec<Expr> = (0..keys.len()).map(|i| col(format!("g{i}"))).collect();
+    // Not g0, which a column of the input may be called.
+    let groups = numbered("__g", keys.len());
     let own = columns(input.schema());
-    let rows = own.into_iter().chain(named).chain([start.alias(START), end.alias(END)]);
+    let rows = own
+        .into_iter()
+        .chain(named("__g", keys))
+        .chain(named("__y", within))
+        .chain([start.alias(START), end.alias(END)]);
 
     let ends_before = WindowFrame::new_bounds(
         WindowFrameUnits::Rows,
         WindowFrameBound::Preceding(datafusion::common::ScalarValue::UInt64(None)),
         WindowFrameBound::Preceding(datafusion::common::ScalarValue::UInt64(Some(1))),
     );
-    let ended = over(max_udaf(), col(END), &groups, col(START), ends_before)?.alias("__ended");
+    let by_start = vec![Sort::new(col(START), true, true)];
+    let ended = over(max_udaf(), END, &groups, &by_start, ends_before)?.alias("__ended");
     let begins = col("__ended").is_null().or(col(START).gt(col("__ended")));
     let begins =
         when(col(START).is_not_null().and(begins), lit(1i64)).otherwise(lit(0i64))?.alias("__begins");
     // By range, so that rows of one start have one number.
     let so_far = WindowFrame::new(Some(false));
-    let number = over(sum_udaf(), col("__begins"), &groups, col(START), so_far)?.alias("__session");
+    let number = over(sum_udaf(), "__begins", &groups, &by_start, so_far)?.alias("__session");
 
     let plan = LogicalPlanBuilder::from(input).project(rows)?.window([ended])?;
     let all = columns(plan.schema());
-    let plan = plan.project(all.into_iter().chain([begins]))?.window([number])?;
-    let bounds = [aggregate_of(min_udaf(), START).alias("start"), aggregate_of(max_udaf(), END).alias("end")];
-    let calls = calls.iter().enumerate().map(|(i, call)| call.clone().alias(format!("v{i}")));
-    let values: Vec<Expr> = (0..calls.len()).map(|i| col(format!("v{i}"))).collect();
-    Ok(plan
-        .aggregate(groups.iter().cloned().chain([col("__session")]), bounds.into_iter().chain(calls))?
-        .project(groups.into_iter().chain([col("start"), col("end")]).chain(values))?
-        .build()?)
+    let mut plan = plan.project(all.into_iter().chain([begins]))?.window([number])?;
+    let mut by: Vec<Expr> = groups.iter().cloned().chain([col("__session")]).collect();
+    let (mut first, mut last) = (START, END);
+    if !within.is_empty() {
+        let whole = || WindowFrame::new(None);
+        plan = plan.window([
+            over(min_udaf(), START, &by, &[], whole())?.alias("__first"),
+            over(max_udaf(), END, &by, &[], whole())?.alias("__last"),
+        ])?;
+        (first, last) = ("__first", "__last");
+        by.extend(numbered("__y", within.len()));
+    }
+    let bounds =
+        [aggregate_of(min_udaf(), first).alias("start"), aggregate_of(max_udaf(), last).alias("end")];
+    let columns = named("g", &groups)
+        .into_iter()
+        .chain([col("start"), col("end")])
+        .chain(named("y", &numbered("__y", within.len())))
+        .chain(numbered("v", calls.len()));
+    let columns: Vec<Expr> = columns.collect();
+    Ok(plan.aggregate(by, bounds.into_iter().chain(named("v", calls)))?.project(columns)?.build()?)
 }
 
-/// `function(argument) OVER (PARTITION BY keys ORDER BY order, nulls first)`
+/// The expressions under the names `<letter>0, …`
+fn named(letter: &str, exprs: &[Expr]) -> Vec<Expr> {
+    exprs.iter().enumerate().map(|(i, expr)| expr.clone().alias(format!("{letter}{i}"))).collect()
+}
+
+/// The columns `<letter>0, …`
+fn numbered(letter: &str, n: usize) -> Vec<Expr> {
+    (0..n).map(|i| col(format!("{letter}{i}"))).collect()
+}
+
+/// `function(column) OVER (PARTITION BY keys ORDER BY order)`
 fn over(
     function: Arc<AggregateUDF>,
-    argument: Expr,
+    column: &str,
     keys: &[Expr],
-    order: Expr,
+    order: &[Sort],
     frame: WindowFrame,
 ) -> Result<Expr> {
-    let call = WindowFunction::new(WindowFunctionDefinition::AggregateUDF(function), vec![argument]);
-    let order = vec![Sort::new(order, true, true)];
-    Ok(Expr::from(call).partition_by(keys.to_vec()).order_by(order).window_frame(frame).build()?)
+    let call = WindowFunction::new(WindowFunctionDefinition::AggregateUDF(function), vec![col(column)]);
+    let call = Expr::from(call).partition_by(keys.to_vec()).order_by(order.to_vec());
+    Ok(call.window_frame(frame).build()?)
 }
 
 fn aggregate_of(function: Arc<AggregateUDF>, column: &str) -> Expr {
@@ -169,13 +206,19 @@ fn aggregate_of(function: Arc<AggregateUDF>, column: &str) -> Expr {
 }
 
 impl SessionAggregate {
-    fn try_new(input: LogicalPlan, window: Expr, keys: Vec<Expr>, calls: Vec<Expr>) -> EngineResult<Self> {
+    pub(crate) fn try_new(
+        input: LogicalPlan,
+        window: Expr,
+        keys: Vec<Expr>,
+        within: Vec<Expr>,
+        calls: Vec<Expr>,
+    ) -> EngineResult<Self> {
         // The columns are those of an ordinary aggregate by the same keys.
-        let groups = keys.iter().enumerate().map(|(i, key)| key.clone().alias(format!("g{i}")));
-        let groups = groups.chain([window.clone().alias(WINDOW)]).collect();
-        let named = calls.iter().enumerate().map(|(i, call)| call.clone().alias(format!("v{i}"))).collect();
-        let schema = Aggregate::try_new(Arc::new(input.clone()), groups, named)?.schema;
-        Ok(Self { input, window, keys, calls, schema })
+        let window_key = window.clone().alias(WINDOW);
+        let groups = named("g", &keys).into_iter().chain([window_key]).chain(named("y", &within)).collect();
+        let calls_named = named("v", &calls);
+        let schema = Aggregate::try_new(Arc::new(input.clone()), groups, calls_named)?.schema;
+        Ok(Self { input, window, keys, within, calls, schema })
     }
 }
 
@@ -193,16 +236,22 @@ impl UserDefinedLogicalNodeCore for SessionAggregate {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        std::iter::once(&self.window).chain(&self.keys).chain(&self.calls).cloned().collect()
+        std::iter::once(&self.window)
+            .chain(&self.keys)
+            .chain(&self.within)
+            .chain(&self.calls)
+            .cloned()
+            .collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |exprs: &[Expr]| exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         write!(
             f,
-            "SessionAggregate: {}, keys=[{}], calls=[{}]",
+            "SessionAggregate: {}, keys=[{}], within=[{}], calls=[{}]",
             self.window,
             list(&self.keys),
+            list(&self.within),
             list(&self.calls)
         )
     }
@@ -213,10 +262,11 @@ impl UserDefinedLogicalNodeCore for SessionAggregate {
         mut inputs: Vec<LogicalPlan>,
     ) -> EngineResult<Self> {
         let Some(input) = inputs.pop() else { return internal_err!("sessions of nothing") };
-        let calls = exprs.split_off(1 + self.keys.len());
+        let calls = exprs.split_off(1 + self.keys.len() + self.within.len());
+        let within = exprs.split_off(1 + self.keys.len());
         let keys = exprs.split_off(1);
         let Some(window) = exprs.pop() else { return internal_err!("sessions without a window") };
-        Self::try_new(input, window, keys, calls)
+        Self::try_new(input, window, keys, within, calls)
     }
 
     fn necessary_children_exprs(&self, _: &[usize]) -> Option<Vec<Vec<usize>>> {

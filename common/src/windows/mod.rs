@@ -41,7 +41,6 @@ pub(crate) fn functions() -> impl Iterator<Item = Arc<ScalarUDF>> {
 }
 
 /// A window function that a plan is rewritten for, because it is no function of one event.
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Marker {
     /// `hop(ts, slide, size [, offset])`
@@ -67,12 +66,18 @@ pub(crate) fn is_pane_windows(expr: &Expr) -> bool {
     kind_of(expr) == Some(Kind::PaneWindows)
 }
 
+/// Whether the expression is the list of all windows that a time is in.
+pub(crate) fn is_window_list(expr: &Expr) -> bool {
+    matches!(kind_of(expr), Some(Kind::HopWindows | Kind::CumulateWindows))
+}
+
 /// The window of an event that ends first, given an expression of the event that a fold groups by.
 pub(crate) fn first_window(expr: &Expr) -> Option<Expr> {
     let Expr::ScalarFunction(call) = expr else { return None };
     match kind_of(expr)? {
         Kind::Tumble | Kind::EventSession => Some(expr.clone()),
         Kind::HopPane => Some(array_element(hop_windows(call.args.clone()), lit(1i64))),
+        Kind::HopWindows | Kind::CumulateWindows => Some(array_element(expr.clone(), lit(1i64))),
         _ => None,
     }
 }
@@ -85,7 +90,6 @@ fn kind_of(expr: &Expr) -> Option<Kind> {
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident = $kind:ident;)*) => {$(
         $(#[$doc])*
-
         pub(crate) fn $name(arguments: Vec<Expr>) -> Expr {
             call(Kind::$kind, arguments)
         }

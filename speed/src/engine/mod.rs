@@ -17,6 +17,7 @@ mod count;
 mod epoch;
 mod event_expr;
 mod held;
+mod horizons;
 mod late;
 mod late_store;
 mod layer;
@@ -29,6 +30,7 @@ mod watermark;
 
 use crate::ingest::{Clock, Ingest};
 use held::{Held, Place};
+use horizons::Horizons;
 use late::Windows;
 use runner::Runner;
 use std::collections::BTreeMap;
@@ -107,8 +109,8 @@ struct Worker {
     /// The windows of each view over each of those.
     windows: BTreeMap<(Digest, String), Windows>,
     next_number: u64,
-    /// Horizons of the newest batch views, and when they were first seen.
-    horizons: BTreeMap<Digest, (Horizon, Instant)>,
+    /// Horizons of batch views, by the view's fingerprint.
+    horizons: BTreeMap<Digest, Horizons>,
     maintained: Option<Instant>,
 }
 

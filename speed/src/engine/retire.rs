@@ -19,21 +19,21 @@ impl Engine {
             if horizon.is_empty() {
                 continue;
             }
-            let seen =
-                worker.horizons.entry(fingerprint).or_insert_with(|| (horizon.clone(), Instant::now()));
-            if seen.0 != horizon {
-                *seen = (horizon.clone(), Instant::now());
-            }
-            let grace_over = seen.1.elapsed() >= self.config.retire_grace;
+            let now = Instant::now();
+            let seen = worker.horizons.entry(fingerprint).or_default();
+            seen.see(&horizon, now);
+            let over = seen.over(now, self.config.retire_grace).cloned().unwrap_or_default();
             let writes = {
                 let held = self.read();
                 let mut writes = Vec::new();
                 for (stream, offsets) in &horizon {
-                    for (partition, offset) in offsets {
+                    for (partition, newest) in offsets {
                         let place = (stream.clone(), *partition);
                         let at = held.views.get(&fingerprint).and_then(|v| v.partitions.get(&place));
                         // A view that has not come to the horizon yet need not fold what batch already has.
-                        if grace_over || at.is_some_and(|p| p.to < *offset) {
+                        let behind = at.is_some_and(|p| p.to < *newest).then_some(newest);
+                        let over = over.get(stream).and_then(|offsets| offsets.get(partition));
+                        if let Some(offset) = behind.or(over) {
                             writes.extend(held.retire(fingerprint, &place, *offset));
                         }
                     }

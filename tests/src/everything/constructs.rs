@@ -139,6 +139,13 @@ const CONSTRUCTS: &[(&str, &str, &str)] = &[
          (PARTITION BY k ORDER BY ts) AS id FROM (SELECT k, ts, CASE WHEN ts <= lag(ts) OVER (PARTITION BY k ORDER BY \
          ts) + INTERVAL '3 seconds' THEN 0 ELSE 1 END AS apart FROM wild) a) b GROUP BY k, id) q GROUP BY s",
     ),
+    (
+        "sessions_alone",
+        "SELECT k, session(ts, INTERVAL '3 seconds') AS w FROM wild GROUP BY 1, 2",
+        "SELECT k, named_struct('start', min(ts), 'end', max(ts) + INTERVAL '3 seconds') AS w FROM (SELECT *, \
+         sum(apart) OVER (PARTITION BY k ORDER BY ts) AS id FROM (SELECT *, CASE WHEN ts <= lag(ts) OVER (PARTITION BY \
+         k ORDER BY ts) + INTERVAL '3 seconds' THEN 0 ELSE 1 END AS apart FROM wild) a) b GROUP BY k, id",
+    ),
     // A view over views, the last two of this list: the names are those of the views.
     (
         "view_over_view",

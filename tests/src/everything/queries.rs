@@ -178,21 +178,18 @@ pub fn by_window(calls: &[Call]) -> Vec<Query> {
         let plains = select_list(&pack, |c| c.plain.clone());
         for (window, view, plain) in WINDOWS {
             let name = format!("{window}_{kind}");
-            // A session has no order of its own for what depends on one.
-            let views = if window.starts_with("session") { &plains } else { &views };
-            queries.push(Query::new(name, view.replacen("{}", views, 1), plain.replacen("{}", &plains, 1)));
+            queries.push(Query::new(name, view.replacen("{}", &views, 1), plain.replacen("{}", &plains, 1)));
         }
         for (set, groups) in [
             ("cube", "CUBE (k, b)"),
             ("rollup", "ROLLUP (k, i1, b)"),
             ("sets", "GROUPING SETS ((k), (b, u1), ())"),
+            ("same_sets", "GROUPING SETS ((k), (b, k), (b), (k))"),
         ] {
             let keys = if set == "sets" { "k, b, u1" } else { "k, b" };
             let query =
                 |calls: &str| format!("SELECT {keys}, grouping(k) AS g{calls} FROM wild GROUP BY {groups}");
-            // Nor have grouping sets, where one of the calls needs every event.
-            let views = if of.len() == 1 { &plains } else { &views };
-            queries.push(Query::new(format!("{set}_{kind}"), query(views), query(&plains)));
+            queries.push(Query::new(format!("{set}_{kind}"), query(&views), query(&plains)));
         }
     }
     queries

@@ -38,6 +38,7 @@ mod stored;
 mod sums;
 #[cfg(test)]
 mod tests;
+mod total;
 
 use datafusion::functions_aggregate::{
     average, correlation, covariance, min_max, regr, stddev, sum, variance,

@@ -46,7 +46,7 @@ pub(super) fn too_wide<T>(wider: Wider<'_>, total: BigInt) -> Result<T> {
     let unnamed = (if what == "avg" { what } else { "sum" }, "x");
     let call = what.strip_suffix(')').and_then(|call| call.split_once('('));
     let (function, argument) = call.unwrap_or(unnamed);
-    let scale = super::decimals::scale(target).unwrap_or(0);
+    let scale = scale(target).unwrap_or(0);
     let advice = match target {
         DataType::Decimal256(..) => format!("{function}(CAST({argument} AS DOUBLE))"),
         DataType::Decimal128(..) => format!("{function}(CAST({argument} AS DECIMAL(76, {scale})))"),
@@ -54,6 +54,17 @@ pub(super) fn too_wide<T>(wider: Wider<'_>, total: BigInt) -> Result<T> {
     };
     let total = with_point(&total, scale);
     exec_err!("{view}{what}{key} is {total}, {side} than {} holds: use {advice}", sql_type(target))
+}
+
+/// The digits after the point.
+pub(super) fn scale(data_type: &DataType) -> Result<i8> {
+    match data_type {
+        DataType::Decimal32(_, s)
+        | DataType::Decimal64(_, s)
+        | DataType::Decimal128(_, s)
+        | DataType::Decimal256(_, s) => Ok(*s),
+        other => internal_err!("{other} is no decimal"),
+    }
 }
 
 /// An unscaled integer with the point where it belongs.

@@ -6,6 +6,7 @@ use super::floats::Floats;
 use super::integers::{Integers, TOTAL};
 use super::moments::Moments;
 use super::statistic::Statistic;
+use super::total::Totals;
 use crate::aggregate::one_group::OneGroup;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::error::Result;
@@ -43,13 +44,17 @@ pub(super) enum Recipe {
 macro_rules! make {
     ($recipe:expr, $wrap:path) => {
         match $recipe {
-            Recipe::FloatSum => Ok(Box::new($wrap(Floats::sum()))),
-            Recipe::FloatAvg => Ok(Box::new($wrap(Floats::avg()))),
-            Recipe::IntegerSum { target, what } => Ok(Box::new($wrap(Integers::sum(target, what)))),
-            Recipe::IntegerAvg => Ok(Box::new($wrap(Integers::avg()))),
-            Recipe::DecimalSum { target, what } => Ok(Box::new($wrap(Decimals::sum(target, what)))),
+            Recipe::FloatSum => Ok(Box::new($wrap(Totals::sum(Floats::default())))),
+            Recipe::FloatAvg => Ok(Box::new($wrap(Totals::mean(Floats::default())))),
+            Recipe::IntegerSum { target, what } => {
+                Ok(Box::new($wrap(Totals::sum(Integers::sum(target, what)))))
+            }
+            Recipe::IntegerAvg => Ok(Box::new($wrap(Totals::mean(Integers::avg())))),
+            Recipe::DecimalSum { target, what } => {
+                Ok(Box::new($wrap(Totals::sum(Decimals::sum(target, what)))))
+            }
             Recipe::DecimalAvg { source, target, what } => {
-                Ok(Box::new($wrap(Decimals::avg(source, target, what)?)))
+                Ok(Box::new($wrap(Totals::mean(Decimals::avg(source, target, what)?))))
             }
             Recipe::Extreme(wins, data_type) => Ok(Box::new($wrap(Extremes::new(*wins, data_type)))),
             Recipe::Statistic(statistic) => Ok(Box::new($wrap(Moments::new(*statistic)))),
