@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use twofold_common::{
-    Archive, Catalog, Error, Kind, Log, NewSegment, OffsetRange, Partition, Result, SealedSegment,
-    SealedSegments, StreamDef,
+    Archive, Catalog, Error, Kind, Log, NewSegment, Offset, OffsetRange, Partition, Result, SealedSegment,
+    SealedSegments, Segment, StreamDef,
 };
 
 /// How long the archiver waits before it tries again what failed, or looks again without being told.
@@ -55,36 +55,31 @@ impl Archiver {
         }
     }
 
-    /// Archives what is sealed now: how many segments that were.
+    /// Archives what is sealed now: how many segments that were. A partition that fails holds up no other.
     ///
     /// # Errors
-    /// `Conflict` if another owner archived the same offsets in other segments; what log and archive fail with.
+    /// The first of any partition: `Conflict` if another owner archived the same offsets in other segments; what log
+    /// and archive fail with.
     pub async fn run_once(&self) -> Result<usize> {
-        let mut archived = 0;
+        let (mut archived, mut failed) = (0, None);
         for stream in self.catalog.streams().values() {
-            archived += self.archive_stream(stream).await?;
+            match self.archive_stream(stream, &mut failed).await {
+                Ok(segments) => archived += segments,
+                Err(e) => failed = failed.or(Some(e)),
+            }
         }
-        Ok(archived)
+        failed.map_or(Ok(archived), Err)
     }
 
-    async fn archive_stream(&self, stream: &StreamDef) -> Result<usize> {
+    async fn archive_stream(&self, stream: &StreamDef, failed: &mut Option<Error>) -> Result<usize> {
         let manifest = match self.archive.manifest(&stream.name).await? {
             Some(manifest) => manifest,
             None => self.archive.declare(stream).await?,
         };
         let mut new = Vec::new();
         for partition in stream.partitions() {
-            let mut end = manifest.body.end(partition);
-            for sealed in self.sealed.sealed(&stream.name, partition, end) {
-                if sealed.range.start != end {
-                    return Err(Error::Conflict(format!(
-                        "stream {}, partition {partition}: the archive ends at offset {end}, but the sealed segment is \
-                         {}: another owner archived other segments",
-                        stream.name, sealed.range
-                    )));
-                }
-                end = sealed.range.end;
-                new.push((partition, self.write(stream, partition, sealed).await?));
+            if let Err(e) = self.write_all(stream, partition, manifest.body.end(partition), &mut new).await {
+                failed.get_or_insert(e);
             }
         }
         let segments = new.len();
@@ -95,12 +90,34 @@ impl Archiver {
         Ok(segments)
     }
 
+    /// Writes the sealed segments of a partition from `end` on; those before one that fails are in `new`.
+    async fn write_all(
+        &self,
+        stream: &StreamDef,
+        partition: Partition,
+        mut end: Offset,
+        new: &mut Vec<(Partition, Segment)>,
+    ) -> Result<()> {
+        for sealed in self.sealed.sealed(&stream.name, partition, end) {
+            if sealed.range.start != end {
+                return Err(Error::Conflict(format!(
+                    "stream {}, partition {partition}: the archive ends at offset {end}, but the sealed segment is {}: \
+                     another owner archived other segments",
+                    stream.name, sealed.range
+                )));
+            }
+            end = sealed.range.end;
+            new.push((partition, self.write(stream, partition, sealed).await?));
+        }
+        Ok(())
+    }
+
     async fn write(
         &self,
         stream: &StreamDef,
         partition: Partition,
         sealed: SealedSegment,
-    ) -> Result<twofold_common::Segment> {
+    ) -> Result<Segment> {
         let batches = self.events(&stream.name, partition, sealed.range).await?;
         let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         if rows != sealed.rows {

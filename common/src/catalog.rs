@@ -12,6 +12,7 @@ use crate::engine;
 use crate::error::{Error, Result};
 use crate::functions::Functions;
 use crate::late_events::{LATE_EVENTS, LateEvents};
+use crate::memory;
 use crate::project::Project;
 use crate::scan::{Source, Unbound, sources};
 use crate::sql;
@@ -23,6 +24,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::datasource::{MemTable, ViewTable};
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::SessionContext;
@@ -63,8 +65,9 @@ struct Sessions {
 }
 
 impl Sessions {
-    fn new(functions: &Functions) -> Self {
-        Self { plain: engine::session_with(functions), meta: engine::session_with(functions) }
+    fn new(functions: &Functions, runtime: &Arc<RuntimeEnv>) -> Self {
+        let session = || engine::session_over(functions, Arc::clone(runtime));
+        Self { plain: session(), meta: session() }
     }
 
     fn both(&self) -> [&SessionContext; 2] {
@@ -112,13 +115,14 @@ impl Catalog {
     /// # Errors
     /// `Invalid` for a view that cannot be planned or maintained, with the place of its statement.
     pub async fn with_functions(project: &Project, functions: &Functions) -> Result<Self> {
+        let runtime = memory::runtime(project.config.memory.limit)?;
         let mut catalog = Self {
             streams: project.all_streams().map(|s| (s.name.clone(), s)).collect(),
             tables: project.tables.clone(),
             views: BTreeMap::new(),
             query_views: BTreeMap::new(),
-            definitions: Sessions::new(functions),
-            queries: Sessions::new(functions),
+            definitions: Sessions::new(functions, &runtime),
+            queries: Sessions::new(functions, &runtime),
         };
         for sessions in [&catalog.definitions, &catalog.queries] {
             let late_events = Unbound::new(Source::LateEvents, LateEvents::schema());

@@ -13,6 +13,7 @@ mod schedule;
 pub use schedule::Schedule;
 
 use crate::error::{Error, Result};
+use crate::memory;
 use reader::{Document, Section};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,12 +23,13 @@ use url::Url;
 /// The name of the configuration file, whose presence makes a directory a project.
 pub const CONFIG_FILE: &str = "twofold.toml";
 
-const TOP: &[&str] = &["data", "store", "archive", "speed", "serve", "batch", "tables"];
+const TOP: &[&str] = &["data", "store", "archive", "speed", "serve", "batch", "tables", "memory"];
 const ARCHIVE: &[&str] = &["segment_rows", "segment_age"];
 const SPEED: &[&str] = &["listen", "url", "epoch_rows", "epoch_interval", "retire_grace"];
 const SERVE: &[&str] = &["listen"];
 const BATCH: &[&str] = &["schedule"];
 const TABLES: &[&str] = &["reload"];
+const MEMORY: &[&str] = &["limit"];
 
 /// What `twofold.toml` says, with the defaults where it says nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct Config {
     pub batch: BatchConfig,
     /// `[tables]`
     pub tables: TablesConfig,
+    /// `[memory]`
+    pub memory: MemoryConfig,
 }
 
 /// Where archive and batch views live.
@@ -103,6 +107,14 @@ pub struct TablesConfig {
     pub reload: Duration,
 }
 
+/// `[memory]`: what the operators of plans may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryConfig {
+    /// `limit`: bytes that queries, folds, merges and batch runs of one process may take together before they go to
+    /// disk. Default: half of the machine's memory.
+    pub limit: u64,
+}
+
 /// An empty `twofold.toml`: paths relative to the project directory.
 impl Default for Config {
     fn default() -> Self {
@@ -120,6 +132,7 @@ impl Default for Config {
             serve: ServeConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8660)) },
             batch: BatchConfig { schedule: Schedule::Every(Duration::from_secs(3600)) },
             tables: TablesConfig { reload: Duration::from_secs(10) },
+            memory: MemoryConfig { limit: memory::half_of_machine() },
         }
     }
 }
@@ -149,7 +162,14 @@ impl Config {
         let document = Document::parse(text, file)?;
         let top = document.top(
             TOP,
-            &[("archive", ARCHIVE), ("speed", SPEED), ("serve", SERVE), ("batch", BATCH), ("tables", TABLES)],
+            &[
+                ("archive", ARCHIVE),
+                ("speed", SPEED),
+                ("serve", SERVE),
+                ("batch", BATCH),
+                ("tables", TABLES),
+                ("memory", MEMORY),
+            ],
         )?;
         let data = top.path("data")?.unwrap_or(default.data);
         let store = store(&top)?.unwrap_or_else(|| StoreLocation::Path(data.join("store")));
@@ -161,6 +181,7 @@ impl Config {
             serve: serve(&top.section("serve", SERVE)?, default.serve)?,
             batch: batch(&top.section("batch", BATCH)?, default.batch)?,
             tables: tables(&top.section("tables", TABLES)?, default.tables)?,
+            memory: memory(&top.section("memory", MEMORY)?, default.memory)?,
         };
         config.check(file)?;
         Ok(config)
@@ -247,6 +268,11 @@ fn tables(section: &Section<'_>, default: TablesConfig) -> Result<TablesConfig> 
     Ok(TablesConfig { reload: section.duration_or_zero("reload")?.unwrap_or(default.reload) })
 }
 
+fn memory(section: &Section<'_>, default: MemoryConfig) -> Result<MemoryConfig> {
+    let limit = section.text("limit", "a size, as \"4 GiB\" or \"512 MB\"", memory::parse)?;
+    Ok(MemoryConfig { limit: limit.unwrap_or(default.limit) })
+}
+
 fn http_url(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
     let http = url.scheme() == "http" && url.has_host();
@@ -277,7 +303,7 @@ mod tests {
              [archive]\nsegment_rows = 1_0\nsegment_age = '2h'\n\
              [speed]\nlisten = '0.0.0.0:1'\nurl = 'http://speed:1/'\nepoch_rows = 3\nepoch_interval = '7ms'\n\
              retire_grace = '0s'\n[serve]\nlisten = '[::1]:2'\n[batch]\nschedule = 'off'\n\
-             [tables]\nreload = '0s'",
+             [tables]\nreload = '0s'\n[memory]\nlimit = '3 MiB'",
         );
         let expected = Config {
             data: "d".into(),
@@ -293,6 +319,7 @@ mod tests {
             serve: ServeConfig { listen: "[::1]:2".parse().unwrap() },
             batch: BatchConfig { schedule: Schedule::Off },
             tables: TablesConfig { reload: Duration::ZERO },
+            memory: MemoryConfig { limit: 3 << 20 },
         };
         assert_eq!(config, expected);
     }

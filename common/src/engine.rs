@@ -2,9 +2,11 @@
 
 use crate::functions::{self, Functions};
 use crate::windowed::blocks::MergeByBlocks;
+use crate::windowed::once::MergeOnce;
 use crate::windowed::prune::PrunePanes;
 use crate::{aggregate, finality, windows};
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionState;
 use datafusion::functions::datetime;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -20,6 +22,11 @@ pub fn session() -> SessionContext {
 /// One partition: what runs in parallel is views, segments and queries, not the operators of one plan; so the order
 /// in which a plan sees its rows is the order in which it was given them.
 pub fn session_with(functions: &Functions) -> SessionContext {
+    session_over(functions, Arc::new(RuntimeEnv::default()))
+}
+
+/// The same, with bounds for what it takes of the machine.
+pub(crate) fn session_over(functions: &Functions, runtime: Arc<RuntimeEnv>) -> SessionContext {
     let mut config = SessionConfig::new()
         .with_target_partitions(1)
         .with_information_schema(true)
@@ -33,10 +40,12 @@ pub fn session_with(functions: &Functions) -> SessionContext {
     options.optimizer.enable_leaf_expression_pushdown = false;
     let state = SessionStateBuilder::new()
         .with_config(config)
+        .with_runtime_env(runtime)
         .with_default_features()
         .with_optimizer_rules(aggregate::exact::optimizer_rules())
         .with_optimizer_rule(Arc::new(PrunePanes))
         .with_optimizer_rule(Arc::new(MergeByBlocks))
+        .with_optimizer_rule(Arc::new(MergeOnce))
         .build();
     let session = SessionContext::new_with_state(state);
     for function in aggregate::functions() {

@@ -150,8 +150,9 @@ fn engine_message(e: &datafusion::error::DataFusionError) -> String {
             ParserError::RecursionLimitExceeded => "the statement is nested too deeply".into(),
         },
         E::SchemaError(error, _) => error.to_string(),
-        E::Plan(text) | E::Execution(text) | E::NotImplemented(text) | E::ResourcesExhausted(text) => {
-            text.clone()
+        E::Plan(text) | E::Execution(text) | E::NotImplemented(text) => text.clone(),
+        E::ResourcesExhausted(text) => {
+            format!("not enough memory: raise `limit` in [memory], or ask for less at once ({text})")
         }
         E::ArrowError(error, _) => error.to_string(),
         other => other.strip_backtrace(),

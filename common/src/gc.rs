@@ -8,12 +8,17 @@
 //!     everything of a view's version that is not live, once all of it is older than the cutoff
 //!     a file of a project that the newest manifest of projects does not name
 //!     what a writer left half-written
+//!     what a collector left half-collected
 //! ```
 //!
 //! The cutoff must lie further back than any batch run takes: a writer may be between writing a file and naming it.
 //! Files are listed before manifests are read, so that what is named in between is seen as named. Not touched: files
 //! outside this layout, and files of a stream that has no manifest at all, since that looks like a lost manifest, and
 //! its events cannot be made again. A manifest that cannot be read stops everything.
+//!
+//! However long a collector sleeps between looking and deleting, an archiver may name the same file in the meantime.
+//! So a segment is first copied aside, then deleted, and put back if a manifest names it by then. The copy goes last:
+//! a collector that dies in between leaves it, and the next one decides.
 
 use crate::archive::{ARCHIVE, STREAM_MANIFEST};
 use crate::batch_view::{BATCH_MANIFEST, BatchManifest, VIEWS, view_dir};
@@ -30,6 +35,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const KEPT_MANIFESTS: usize = 16;
 /// `views/<view>/<fingerprint>`
 const VIEW_DIR_PARTS: usize = 3;
+/// What the names of copies of segments end in that are being deleted.
+const ASIDE_SUFFIX: &str = ".gone";
 
 /// A stored file that may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,23 +95,61 @@ impl Gc {
         Ok(found)
     }
 
-    /// Deletes `orphans` in their order, except those that were written again since they were found: the paths of
-    /// what was deleted.
+    /// Deletes `orphans` in their order, except those that were written again, or named, since they were found: the
+    /// paths of what was deleted.
     pub async fn delete(&self, orphans: &[Orphan]) -> Result<Vec<String>> {
         let mut deleted = Vec::new();
         for orphan in orphans {
-            if self.store.head(&orphan.path).await?.is_some_and(|object| object.modified == orphan.modified) {
-                self.store.delete(&orphan.path).await?;
+            if self.store.head(&orphan.path).await?.is_none_or(|object| object.modified != orphan.modified) {
+                continue;
+            }
+            let gone = match orphan.path.strip_suffix(ASIDE_SUFFIX) {
+                Some(of) => self.finish(of, &orphan.path).await?,
+                None if is_segment(&orphan.path) => self.collect(&orphan.path).await?,
+                None => {
+                    self.store.delete(&orphan.path).await?;
+                    true
+                }
+            };
+            if gone {
                 deleted.push(orphan.path.clone());
             }
         }
         Ok(deleted)
     }
 
+    /// Deletes a segment that no manifest named when it was found: whether it is gone.
+    async fn collect(&self, path: &str) -> Result<bool> {
+        let aside = format!("{path}{ASIDE_SUFFIX}");
+        self.store.put(&aside, self.store.get(path).await?).await?;
+        self.store.delete(path).await?;
+        self.finish(path, &aside).await
+    }
+
+    /// Puts a segment back from its copy if a manifest names it, and deletes the copy: whether the segment is gone.
+    async fn finish(&self, path: &str, aside: &str) -> Result<bool> {
+        let named = self.names(path).await?;
+        if named && !self.store.exists(path).await? {
+            self.store.put(path, self.store.get(aside).await?).await?;
+        }
+        self.store.delete(aside).await?;
+        Ok(!named)
+    }
+
+    /// Whether the newest manifest of its stream names a segment.
+    async fn names(&self, segment: &str) -> Result<bool> {
+        let Some(dir) = segment.rsplitn(3, '/').nth(2) else { return Ok(false) };
+        let newest = stream_manifests(&self.store, dir).latest().await?;
+        let mut named = newest.into_iter().flat_map(|m| m.body.segments.into_values().flatten());
+        Ok(named.any(|named| named.path == segment))
+    }
+
     async fn in_stream(&self, dir: &str, objects: Vec<Object>, cutoff: DateTime<Utc>) -> Result<Vec<Orphan>> {
-        let manifests =
-            Manifests::<StreamManifest>::new(self.store.clone(), manifest_dir(dir), STREAM_MANIFEST);
+        let manifests = stream_manifests(&self.store, dir);
         let mut found: Vec<Orphan> = staged(&objects, cutoff);
+        let aside =
+            objects.iter().filter(|object| object.path.ends_with(ASIDE_SUFFIX) && object.modified < cutoff);
+        found.extend(aside.cloned().map(orphan("half-collected")));
         // Each manifest names all that the ones before it named, so the newest is enough.
         let Some(newest) = manifests.latest().await? else { return Ok(found) };
         let segments = newest.body.segments.into_values().flatten();
@@ -172,6 +217,14 @@ fn directories(objects: Vec<Object>) -> BTreeMap<String, Vec<Object>> {
         }
     }
     found
+}
+
+fn stream_manifests(store: &Store, dir: &str) -> Manifests<StreamManifest> {
+    Manifests::new(store.clone(), manifest_dir(dir), STREAM_MANIFEST)
+}
+
+fn is_segment(path: &str) -> bool {
+    path.starts_with(ARCHIVE) && path.ends_with(".parquet")
 }
 
 fn manifest_dir(dir: &str) -> String {
@@ -339,6 +392,33 @@ mod tests {
             let again = views.write_state("v", "f", 0, 0, &state(&["a"])).await.unwrap();
             assert_eq!(gc.delete(&found).await.unwrap(), Vec::<String>::new());
             assert!(store.exists(&again.path).await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_segment_that_is_named_while_it_is_being_deleted_is_put_back() {
+        for (store, _dir) in stores() {
+            let (archive, gc) = (Archive::new(store.clone()), Gc::new(store.clone()));
+            let version = archive.declare(&flights()).await.unwrap().version;
+            let segment = archive.write_segment("flights", new_segment(0, 3, &[&[1]])).await.unwrap();
+            let found = gc.orphans(&live(&[]), LATER).await.unwrap();
+            assert_eq!(found.len(), 1);
+            // The collector sleeps, and the archiver names the file that it wrote long ago.
+            archive.append("flights", version, vec![(Partition(1), segment.clone())]).await.unwrap();
+            assert_eq!(gc.delete(&found).await.unwrap(), Vec::<String>::new());
+            let schema = flights().event_schema();
+            assert_eq!(archive.read_segment(&segment, &schema, None).await.unwrap()[0].num_rows(), 1);
+            assert!(paths(&gc, &[]).await.is_empty(), "no copy is left");
+
+            // A collector that died between deleting the file and looking again.
+            let aside = format!("{}{ASIDE_SUFFIX}", segment.path);
+            store.put(&aside, store.get(&segment.path).await.unwrap()).await.unwrap();
+            store.delete(&segment.path).await.unwrap();
+            let found = gc.orphans(&live(&[]), LATER).await.unwrap();
+            assert_eq!(found.iter().map(|o| o.path.as_str()).collect::<Vec<_>>(), [&aside]);
+            assert!(gc.delete(&found).await.unwrap().is_empty());
+            assert_eq!(archive.read_segment(&segment, &schema, None).await.unwrap()[0].num_rows(), 1);
+            assert!(!store.exists(&aside).await.unwrap());
         }
     }
 

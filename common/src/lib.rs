@@ -34,6 +34,7 @@ mod late_events;
 mod log;
 mod manifest;
 mod meaning;
+mod memory;
 mod offset;
 mod order;
 mod parquet_file;
@@ -66,8 +67,8 @@ pub use archive::{Archive, NewSegment};
 pub use batch_view::{AuditMismatch, AuditSummary, BatchManifest, BatchViews, StateFile};
 pub use catalog::Catalog;
 pub use config::{
-    ArchiveConfig, BatchConfig, CONFIG_FILE, Config, Schedule, ServeConfig, SpeedConfig, StoreLocation,
-    TablesConfig,
+    ArchiveConfig, BatchConfig, CONFIG_FILE, Config, MemoryConfig, Schedule, ServeConfig, SpeedConfig,
+    StoreLocation, TablesConfig,
 };
 pub use coverage::{Coverage, Horizon, Offsets};
 pub use cut::{Cut, Kind as CutKind};

@@ -15,6 +15,7 @@ mod hand_off_model;
 mod laws;
 mod nexmark;
 mod oracle;
+mod owners;
 mod parity;
 mod process;
 mod scale;

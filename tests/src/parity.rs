@@ -175,7 +175,7 @@ impl Platform {
         Archiver::new(self.catalog.clone(), self.log.clone(), archive, self.engine().clone())
     }
 
-    fn batch_of(&self) -> Batch {
+    pub fn batch_of(&self) -> Batch {
         Batch {
             catalog: self.catalog.clone(),
             archive: Archive::new(self.store.clone()),
@@ -282,7 +282,8 @@ impl Platform {
     }
 }
 
-async fn open(
+/// The two layers that run all the time, over what is there; the states are in `dir`.
+pub async fn open(
     dir: &TempDir,
     versions: Versions,
     log: &Arc<MemoryLog>,

@@ -13,6 +13,7 @@
 pub(crate) mod blocks;
 mod flatten;
 mod hop;
+pub(crate) mod once;
 pub(crate) mod prune;
 
 pub(crate) mod session;

@@ -158,8 +158,9 @@ fn of_one_window(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
     if windows.len() != 1 || others.is_empty() || !simple {
         return Ok(None);
     }
-    let Some(bounds) = panes.one_window() else { return Ok(None) };
-    let Some(constant) = panes.constant(bounds)? else { return Ok(None) };
+    let Some((start, end)) = panes.one_window() else { return Ok(None) };
+    let panes = Panes { starts: Starts { from: Some(start), until: Some(start + 1) }, ..panes };
+    let Some(constant) = panes.constant((start, end))? else { return Ok(None) };
 
     let mut exprs = panes.projection.expr.clone();
     let of_row = constant.clone().alias_qualified(panes.window.relation.clone(), &panes.window.name);

@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 use twofold_common::stream::below;
 use twofold_common::{
-    Answer, Digest, Error, IngestReceipt, LateEvents, Offsets, PartitionStatus, PartitionWatermark, Result,
-    Snapshot, SnapshotRequest, SpeedLayer, SpeedStatus, SpeedViewStatus, StreamDef, StreamRequest, Tail,
+    Answer, Digest, Error, IngestReceipt, LateEvents, Offset, Offsets, Partition, PartitionStatus,
+    PartitionWatermark, Result, Snapshot, SnapshotRequest, SpeedLayer, SpeedStatus, SpeedViewStatus,
+    StreamDef, StreamRequest, Tail,
 };
 
 /// How long a snapshot waits for what was acknowledged before it.
@@ -80,7 +81,9 @@ impl SpeedLayer for Engine {
             for (stream, offsets) in ends {
                 loop {
                     let archived = self.archived(&stream).await?;
-                    let done = |(partition, end)| archived.get(partition).is_some_and(|(at, _)| at >= end);
+                    let done = |(partition, end): (&Partition, &Offset)| {
+                        archived.get(partition).is_some_and(|at| at.end() >= *end)
+                    };
                     if offsets.iter().filter(|(_, end)| end.0 > 0).all(done) {
                         break;
                     }
@@ -107,7 +110,7 @@ impl SpeedLayer for Engine {
             let archived = self.archived(name).await?;
             for partition in stream.partitions() {
                 let bounds = self.log.bounds(name, partition).await?;
-                let archived = archived.get(&partition).copied().unwrap_or_default().0;
+                let archived = archived.get(&partition).map_or(Offset(0), |archived| archived.end());
                 let held = self.read();
                 let place = (name.clone(), partition);
                 partitions.push(PartitionStatus {

@@ -21,6 +21,7 @@ mod horizons;
 mod late;
 mod late_store;
 mod layer;
+mod place;
 mod retire;
 mod runner;
 mod seal;
@@ -29,7 +30,7 @@ mod versions;
 mod watermark;
 
 use crate::ingest::{Clock, Ingest};
-use held::{Held, Place};
+use held::Held;
 use horizons::Horizons;
 use late::Windows;
 use runner::Runner;
@@ -38,14 +39,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
-use store::{StateStore, Write};
+use store::{Contents, StateStore, Write};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use twofold_common::{
-    Archive, BatchViews, Catalog, Digest, Error, Horizon, Log, Offset, Partition, Result, SealedSegment,
+    Archive, BatchViews, Catalog, Digest, Error, Log, Offset, Partition, Result, SealedSegment,
     SealedSegments, Versions, View,
 };
-use versions::answering;
 use watermark::StreamTime;
 
 /// How often horizons are looked up and segments checked for their age.
@@ -85,6 +85,8 @@ pub struct Engine {
     clock: Clock,
     ingest: Ingest,
     store: Arc<StateStore>,
+    /// Whether the store must be opened again, because a commit failed.
+    is_broken: AtomicBool,
     held: RwLock<Held>,
     worker: tokio::sync::Mutex<Worker>,
     progress: watch::Sender<u64>,
@@ -166,17 +168,23 @@ impl Engine {
         batch_views: BatchViews,
         clock: Clock,
     ) -> Result<Arc<Self>> {
+        let store = StateStore::open(&config.state_path)?;
+        Self::open_over(config, store, versions, log, archive, batch_views, clock).await
+    }
+
+    /// The same over a state store that is open, and what it holds.
+    async fn open_over(
+        config: EngineConfig,
+        (store, contents): (StateStore, Contents),
+        versions: Versions,
+        log: Arc<dyn Log>,
+        archive: Archive,
+        batch_views: BatchViews,
+        clock: Clock,
+    ) -> Result<Arc<Self>> {
         let catalog = Arc::clone(versions.current());
-        let store = Arc::new(StateStore::open(&config.state_path)?);
-        let contents = store.load()?;
-        let places = catalog.streams().values().flat_map(|s| s.partitions().map(|p| (s.name.clone(), p)));
-        let places: Vec<Place> = places.collect();
-        let timed = |stream: &str| catalog.streams().get(stream).is_some_and(|s| s.watermark.is_some());
-        let views = versions.folded().into_iter().map(|(view, _)| view);
-        let mut held = Held::new(places.iter().cloned(), views, timed);
-        held.answering = answering(&versions);
         let next_number = contents.next_number();
-        held.apply(contents.into_writes());
+        let held = Held::of(&versions, contents);
 
         let declared = catalog.streams().iter().filter(|(name, _)| is_declared(&catalog, name));
         let declared = declared.map(|(name, def)| (name.clone(), def.clone())).collect();
@@ -193,7 +201,8 @@ impl Engine {
             batch_views,
             clock,
             ingest,
-            store,
+            store: Arc::new(store),
+            is_broken: AtomicBool::new(false),
             held: RwLock::new(held),
             worker: tokio::sync::Mutex::new(worker),
             progress: watch::Sender::new(0),
@@ -203,87 +212,10 @@ impl Engine {
             running: AtomicBool::new(false),
             error: Mutex::new(None),
         });
-        engine.check_places(&places).await?;
+        engine.place().await?;
         engine.place_new_views().await?;
         engine.look_whether_built();
         Ok(engine)
-    }
-
-    /// Checks that log, archive and states are of one history, and starts where they have come to.
-    async fn check_places(&self, places: &[Place]) -> Result<()> {
-        for place in places {
-            let (stream, partition) = place;
-            let bounds = self.log.bounds(stream, *partition).await?;
-            let archived = self.archived(stream).await?;
-            let (archived, watermark) = archived.get(partition).copied().unwrap_or_default();
-            let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-            let held = held.partitions.entry(place.clone()).or_default();
-            held.came = (self.clock)();
-            if held.segments.is_empty() {
-                held.folded = archived;
-                held.watermark = watermark;
-            }
-            let folded = held.folded;
-            let path = self.config.state_path.display().to_string();
-            if bounds.end < folded {
-                return Err(Error::corrupt(
-                    path,
-                    format!(
-                        "stream {stream}, partition {partition}: events up to offset {folded} were taken over, but \
-                         the log ends at {}: the log is not the one that the states and the archive were made from; \
-                         put the right log back",
-                        bounds.end
-                    ),
-                ));
-            }
-            if folded < archived {
-                return Err(Error::corrupt(
-                    path,
-                    format!(
-                        "stream {stream}, partition {partition}: states end at offset {folded}, but the archive at \
-                         {archived}: the states are older than the archive; delete the file, and it is built again \
-                         from archive and log"
-                    ),
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives each view that the store does not know yet the place to start from: the horizon of its batch view, or
-    /// the beginning.
-    async fn place_new_views(&self) -> Result<()> {
-        let known = |fingerprint: &Digest, place: &Place| {
-            self.read().views.get(fingerprint).is_some_and(|v| v.partitions.contains_key(place))
-        };
-        let writes = self.starts(&self.views(), known).await?;
-        self.commit(writes).await
-    }
-
-    /// The places to start from of those `views` and partitions that are not `known`.
-    async fn starts(
-        &self,
-        views: &[Arc<View>],
-        known: impl Fn(&Digest, &Place) -> bool,
-    ) -> Result<Vec<Write>> {
-        let places: Vec<Place> = self.read().partitions.keys().cloned().collect();
-        let mut writes = Vec::new();
-        for view in views {
-            let fingerprint = view.fingerprint();
-            let horizon = self.horizon(view.name(), fingerprint).await?;
-            for stream in view.streams() {
-                for place @ (_, partition) in places.iter().filter(|(name, _)| *name == stream) {
-                    if known(&fingerprint, place) {
-                        continue;
-                    }
-                    let from =
-                        horizon.get(&stream).and_then(|p| p.get(partition)).copied().unwrap_or_default();
-                    let (stream, partition) = place.clone();
-                    writes.push(Write::Position { fingerprint, stream, partition, from, to: from });
-                }
-            }
-        }
-        Ok(writes)
     }
 
     /// Folds until told to stop; then what was begun is finished. Errors are kept for
@@ -354,6 +286,9 @@ impl Engine {
     /// Those of log, archive and state store.
     pub async fn turn(&self) -> Result<bool> {
         let mut worker = self.worker.lock().await;
+        if self.is_broken.load(Ordering::SeqCst) {
+            self.recover(&mut worker).await?;
+        }
         let forced = self.seal_wanted.swap(false, Ordering::SeqCst);
         let mut more = self.epoch(&mut worker).await?;
         if forced {
@@ -374,29 +309,38 @@ impl Engine {
         Ok(more)
     }
 
-    /// Where the archive of each partition of a stream ends, and the watermark there.
-    async fn archived(&self, stream: &str) -> Result<BTreeMap<Partition, (Offset, Option<i64>)>> {
-        let Some(manifest) = self.archive.manifest(stream).await? else { return Ok(BTreeMap::new()) };
-        let last = |segments: &Vec<twofold_common::Segment>| {
-            segments.last().map_or((Offset(0), None), |s| (s.range.end, s.watermark))
-        };
-        Ok(manifest.body.segments.iter().map(|(partition, s)| (*partition, last(s))).collect())
-    }
-
-    async fn horizon(&self, view: &str, fingerprint: Digest) -> Result<Horizon> {
-        let manifest = self.batch_views.latest(view, &fingerprint.to_string()).await?;
-        Ok(manifest.map(|m| m.body.horizon).unwrap_or_default())
-    }
-
     /// Makes `writes` durable, then visible.
     async fn commit(&self, writes: Vec<Write>) -> Result<()> {
         if writes.is_empty() {
             return Ok(());
         }
+        let writes = self.store(writes).await?;
+        self.held.write().unwrap_or_else(PoisonError::into_inner).apply(writes);
+        Ok(())
+    }
+
+    /// Makes `writes` durable, and gives them back for what makes them visible.
+    async fn store(&self, writes: Vec<Write>) -> Result<Vec<Write>> {
         let store = Arc::clone(&self.store);
         let committed = tokio::task::spawn_blocking(move || store.commit(&writes).map(|()| writes)).await;
-        let writes = committed.map_err(|e| Error::Internal(format!("the state store's thread: {e}")))??;
-        self.held.write().unwrap_or_else(PoisonError::into_inner).apply(writes);
+        let committed = committed.map_err(|e| Error::Internal(format!("the state store's thread: {e}")));
+        committed.and_then(|stored| stored).inspect_err(|_| self.is_broken.store(true, Ordering::SeqCst))
+    }
+
+    /// After a commit that failed: opens the store again, and goes on from what it holds. Whether what was being
+    /// committed is there is known only then; folding it again without looking might count it twice.
+    async fn recover(&self, worker: &mut Worker) -> Result<()> {
+        let store = Arc::clone(&self.store);
+        let contents = tokio::task::spawn_blocking(move || store.reopen()).await;
+        let contents = contents.map_err(|e| Error::Internal(format!("the state store's thread: {e}")))??;
+        worker.next_number = worker.next_number.max(contents.next_number());
+        let epochs = self.read().epochs;
+        let held = Held { epochs, ..Held::of(&self.versions(), contents) };
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = held;
+        self.is_broken.store(false, Ordering::SeqCst);
+        self.place().await?;
+        self.place_new_views().await?;
+        tracing::info!("the states were read again after an error; the speed layer goes on");
         Ok(())
     }
 
@@ -428,3 +372,6 @@ impl SealedSegments for Engine {
 fn is_declared(catalog: &Catalog, name: &str) -> bool {
     !catalog.streams().values().any(|s| s.rejected().name == name)
 }
+
+#[cfg(test)]
+mod store_tests;

@@ -34,7 +34,8 @@ impl Engine {
                         let behind = at.is_some_and(|p| p.to < *newest).then_some(newest);
                         let over = over.get(stream).and_then(|offsets| offsets.get(partition));
                         if let Some(offset) = behind.or(over) {
-                            writes.extend(held.retire(fingerprint, &place, *offset));
+                            let offset = held.floor(&place, *offset);
+                            writes.extend(held.retire(fingerprint, &place, offset));
                         }
                     }
                 }
@@ -47,14 +48,16 @@ impl Engine {
 
     pub(super) async fn trim(&self) -> Result<()> {
         for stream in self.catalog.streams().keys() {
-            for (partition, (archived, _)) in self.archived(stream).await? {
+            for (partition, archived) in self.archived(stream).await? {
                 let place = (stream.clone(), partition);
+                let bounds = self.log.bounds(stream, partition).await?;
+                self.fit(&place, bounds, &archived).await?;
                 let (covered, writes) = {
                     let held = self.read();
-                    let covered = held.covered(&place, archived);
+                    let covered = held.covered(&place, archived.end());
                     (covered, held.forget_segments(&place, covered))
                 };
-                if covered > self.log.bounds(stream, partition).await?.start {
+                if covered > bounds.start {
                     self.log.trim(stream, partition, covered).await?;
                     tracing::info!(stream, partition = partition.0, below = covered.0, "log trimmed");
                 }

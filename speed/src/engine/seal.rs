@@ -38,9 +38,11 @@ impl Engine {
         let complete: Vec<(UnitId, Unit)> = {
             let held = self.read();
             let of_view = |(fingerprint, view): (&Digest, &HeldView)| {
-                let unit = view.partitions.get(&place)?.units.get(&start)?;
+                let of_place = view.partitions.get(&place)?;
+                let unit = of_place.units.get(&start)?;
                 let id = UnitId { fingerprint: *fingerprint, stream: stream.clone(), partition, start };
-                (unit.end == record.end).then(|| (id, unit.clone()))
+                let whole = of_place.from <= start && unit.end == record.end;
+                whole.then(|| (id, unit.clone()))
             };
             held.views.iter().filter_map(of_view).collect()
         };

@@ -18,11 +18,15 @@ use super::late_store;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use twofold_common::{Digest, Error, Offset, Partition, Result, State};
+use std::sync::{PoisonError, RwLock};
+use twofold_common::{Digest, Error, Kind, Offset, Partition, Result, State};
 
 /// The version of the file's layout.
 const FORMAT: &str = "1";
+const OTHER_FORMAT: &str = "written by another version of Twofold";
 
 type UnitKey = (&'static str, &'static str, u32, u64);
 type RunKey = (&'static str, &'static str, u32, u64, u32, u64);
@@ -156,26 +160,83 @@ impl Contents {
     }
 }
 
-#[derive(Debug)]
+/// What opens the file, or makes it.
+pub(crate) type Opener = Box<dyn Fn(&Path) -> Result<Database, redb::DatabaseError> + Send + Sync>;
+
+/// After an error the file is in an unknown state, and answers nothing until it is [opened again](Self::reopen): what
+/// was being committed is there or not.
 pub(crate) struct StateStore {
-    db: Database,
+    /// `None` while it is being opened again.
+    db: RwLock<Option<Database>>,
     path: PathBuf,
+    opener: Opener,
+}
+
+impl std::fmt::Debug for StateStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StateStore").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl StateStore {
-    /// Opens or creates the store.
+    /// Opens or creates the store, and reads what it holds. A damaged file is moved aside, since all of it can be made
+    /// again.
     ///
     /// # Errors
-    /// `Conflict` if another process has it open; `Corrupt` if it is damaged or of a newer format.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let store =
-            Self { db: Database::create(path).map_err(|e| open_error(path, e))?, path: path.to_path_buf() };
-        store.check_format()?;
-        Ok(store)
+    /// `Conflict` if another process has it open; `Corrupt` if it is of another format; `Unavailable` if the disk
+    /// fails.
+    pub(crate) fn open(path: &Path) -> Result<(Self, Contents)> {
+        Self::open_with(path, Box::new(|path| Database::create(path)))
+    }
+
+    pub(crate) fn open_with(path: &Path, opener: Opener) -> Result<(Self, Contents)> {
+        let store = Self { db: RwLock::new(None), path: path.to_path_buf(), opener };
+        match store.reopen() {
+            Err(e) if e.kind() == Kind::Corrupt && !is_other_format(&e) => {
+                let aside = set_aside(path).map_err(|io| Error::io(path, io))?;
+                tracing::error!(
+                    error = %e,
+                    aside = %aside.display(),
+                    "the states are damaged: the file is set aside, and they are folded again from archive and log"
+                );
+                let contents = store.reopen()?;
+                Ok((store, contents))
+            }
+            contents => contents.map(|contents| (store, contents)),
+        }
+    }
+
+    /// Opens the file anew, and reads what it holds.
+    pub(crate) fn reopen(&self) -> Result<Contents> {
+        {
+            let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+            // It must be closed before it can be opened.
+            drop(db.take());
+            *db = Some(self.guarded(|| (self.opener)(&self.path).map_err(|e| self.error(e)))?);
+        }
+        self.check_format()?;
+        self.load()
+    }
+
+    /// Works on the file. The embedded store asserts some of what it reads: on a damaged file that is an error.
+    fn work<T>(&self, work: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        let db =
+            db.as_ref().ok_or_else(|| Error::Unavailable(format!("{} is closed", self.path.display())))?;
+        self.guarded(|| work(db))
+    }
+
+    fn guarded<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let done = catch_unwind(AssertUnwindSafe(work));
+        done.unwrap_or_else(|_| Err(self.corrupt("the file is damaged".to_string())))
     }
 
     fn check_format(&self) -> Result<()> {
-        let txn = self.db.begin_write().map_err(|e| self.error(e))?;
+        self.work(|db| self.check_format_of(db))
+    }
+
+    fn check_format_of(&self, db: &Database) -> Result<()> {
+        let txn = db.begin_write().map_err(|e| self.error(e))?;
         {
             let mut meta = txn.open_table(META).map_err(|e| self.error(e))?;
             let format = meta.get("format").map_err(|e| self.error(e))?.map(|f| f.value().to_string());
@@ -183,7 +244,7 @@ impl StateStore {
                 Some(FORMAT) => {}
                 Some(other) => {
                     return Err(self.corrupt(format!(
-                        "written by another version of Twofold (format {other}, this one reads {FORMAT}): use that \
+                        "{OTHER_FORMAT} (format {other}, this one reads {FORMAT}): use that \
                          version, or delete the file, and it is built again from archive and log"
                     )));
                 }
@@ -202,7 +263,11 @@ impl StateStore {
 
     /// Reads everything.
     pub(crate) fn load(&self) -> Result<Contents> {
-        let txn = self.db.begin_read().map_err(|e| self.error(e))?;
+        self.work(|db| self.load_from(db))
+    }
+
+    fn load_from(&self, db: &Database) -> Result<Contents> {
+        let txn = db.begin_read().map_err(|e| self.error(e))?;
         let mut contents = Contents::default();
         for entry in txn.open_table(SEGMENTS).map_err(|e| self.error(e))?.iter().map_err(|e| self.error(e))? {
             let (key, value) = entry.map_err(|e| self.error(e))?;
@@ -249,8 +314,15 @@ impl StateStore {
     }
 
     /// Makes all of `writes` durable, or none.
+    ///
+    /// # Errors
+    /// After one it is not known which, until the store is [opened again](Self::reopen).
     pub(crate) fn commit(&self, writes: &[Write]) -> Result<()> {
-        let txn = self.db.begin_write().map_err(|e| self.error(e))?;
+        self.work(|db| self.commit_to(db, writes))
+    }
+
+    fn commit_to(&self, db: &Database, writes: &[Write]) -> Result<()> {
+        let txn = db.begin_write().map_err(|e| self.error(e))?;
         {
             let mut segments = txn.open_table(SEGMENTS).map_err(|e| self.error(e))?;
             let mut positions = txn.open_table(POSITIONS).map_err(|e| self.error(e))?;
@@ -340,8 +412,23 @@ fn run_key<'a>(
     (fingerprint, &id.stream, id.partition.0, id.start.0, u32::try_from(cut).unwrap_or(u32::MAX), number)
 }
 
-fn open_error(path: &Path, e: redb::DatabaseError) -> Error {
-    store_error(path, e.into())
+fn is_other_format(e: &Error) -> bool {
+    matches!(e, Error::Corrupt { reason, .. } if reason.starts_with(OTHER_FORMAT))
+}
+
+/// Moves a file to a name beside its own that nothing has yet: that name.
+fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
+    let mut n = 0;
+    loop {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".damaged-{n}"));
+        let aside = PathBuf::from(name);
+        if !aside.exists() {
+            std::fs::rename(path, &aside)?;
+            return Ok(aside);
+        }
+        n += 1;
+    }
 }
 
 fn store_error(path: &Path, e: redb::Error) -> Error {
@@ -349,7 +436,14 @@ fn store_error(path: &Path, e: redb::Error) -> Error {
         redb::Error::DatabaseAlreadyOpen => {
             Error::Conflict(format!("{} is open in another process: stop that one first", path.display()))
         }
+        redb::Error::Io(e) if matches!(e.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) => {
+            Error::corrupt(path.display().to_string(), e.to_string())
+        }
         redb::Error::Io(source) => Error::io(path, source),
+        // An error before this one: only opening it again tells what is there.
+        e @ (redb::Error::PreviousIo | redb::Error::DatabaseClosed) => {
+            Error::Unavailable(format!("{}: {e}", path.display()))
+        }
         other => Error::corrupt(path.display().to_string(), other.to_string()),
     }
 }

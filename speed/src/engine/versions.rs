@@ -38,9 +38,7 @@ impl Engine {
         let placed: BTreeSet<_> = writes.iter().filter_map(position).collect();
         let starts =
             self.starts(&new, |fingerprint, place| placed.contains(&(*fingerprint, place.clone()))).await?;
-        let store = Arc::clone(&self.store);
-        let committed = tokio::task::spawn_blocking(move || store.commit(&starts).map(|()| starts)).await;
-        writes.extend(committed.map_err(|e| Error::Internal(format!("the state store's thread: {e}")))??);
+        writes.extend(self.store(starts).await?);
         {
             // In one step, so that nobody sees a view without its place.
             let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);

@@ -20,6 +20,8 @@ const CONSTRUCTS: &[(&str, &str, &str)] = &[
          FROM names m RIGHT JOIN wild e ON e.k = m.k GROUP BY m.name",
         "",
     ),
+    ("sets_without_calls", "SELECT k, b, grouping(k) AS g FROM wild GROUP BY CUBE (k, b)", ""),
+    ("sets_of_no_key", "SELECT count(*) AS c, sum(n) AS s FROM wild GROUP BY GROUPING SETS ((), ())", ""),
     ("semi_join", "SELECT k, corr(n, x) AS r FROM wild WHERE k IN (SELECT k FROM names) GROUP BY k", ""),
     (
         "anti_join",

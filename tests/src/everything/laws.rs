@@ -175,6 +175,14 @@ impl Subject {
         (halves, merged)
     }
 
+    /// While there is no state at all, the answer is that of the plain query over no events.
+    async fn check_no_events(&mut self) {
+        let none = vec![Vec::new(); self.states.len()];
+        let found = self.finish(&none).await.unwrap_or_else(|e| panic!("{}: {e}", self.query.name));
+        let expected = self.plain.run().await.unwrap();
+        assert_same(&format!("{} of no events: {}", self.query.name, self.view.sql()), &found, &expected);
+    }
+
     /// Any pieces in any order and bracketing give one state, which can be stored, and the answer of the plain query.
     async fn check(&mut self, fine: &[(&str, RecordBatch)], coarse: &[(&str, RecordBatch)], first: f64) {
         let name = self.query.name.clone();
@@ -216,6 +224,22 @@ impl Subject {
             }
         }
     }
+}
+
+/// Law 1, where nothing has come yet: an empty state is the state of no events.
+#[test]
+fn law_identity_of_no_events() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut world = World::new(everything().await.1.clone()).await;
+        let mut failed = Vec::new();
+        for subject in &mut world.subjects {
+            if AssertUnwindSafe(subject.check_no_events()).catch_unwind().await.is_err() {
+                failed.push(subject.query.name.clone());
+            }
+        }
+        assert!(failed.is_empty(), "{failed:?}");
+    });
 }
 
 fn shuffled<T: Clone>(items: &[T], seed: u64) -> Vec<T> {

@@ -1,0 +1,188 @@
+//! The state store on a disk that fails, and with files that are damaged.
+
+use super::store::{Opener, StateStore};
+use super::{Engine, EngineConfig};
+use crate::log::MemoryLog;
+use arrow::array::{AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::Int64Type;
+use redb::{Builder, StorageBackend};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tempfile::TempDir;
+use twofold_common::{
+    Answer, Append, Archive, BatchViews, Catalog, Kind, Log, Partition, Project, SnapshotRequest, SpeedLayer,
+    Store, Versions, ViewRequest,
+};
+
+const WELL: usize = 0;
+/// Nothing can be written.
+const FULL: usize = 1;
+/// Everything is written, and then told to have failed.
+const LOSES_ANSWERS: usize = 2;
+
+#[derive(Debug)]
+struct Disk {
+    file: File,
+    trouble: Arc<AtomicUsize>,
+}
+
+impl Disk {
+    fn has(&self, trouble: usize) -> io::Result<()> {
+        match self.trouble.load(Ordering::SeqCst) == trouble {
+            true => Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(out, offset)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.has(FULL)?;
+        self.file.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.has(FULL)?;
+        self.file.sync_data()?;
+        self.has(LOSES_ANSWERS)
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.has(FULL)?;
+        self.file.write_all_at(data, offset)
+    }
+}
+
+fn opener(trouble: &Arc<AtomicUsize>) -> Opener {
+    let trouble = Arc::clone(trouble);
+    Box::new(move |path: &Path| {
+        let open = File::options().read(true).write(true).create(true).truncate(false).open(path);
+        let file = open.map_err(|e| redb::DatabaseError::Storage(e.into()))?;
+        Builder::new().create_with_backend(Disk { file, trouble: Arc::clone(&trouble) })
+    })
+}
+
+struct World {
+    dir: TempDir,
+    catalog: Arc<Catalog>,
+    log: Arc<MemoryLog>,
+    store: Store,
+    trouble: Arc<AtomicUsize>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let sql = "CREATE STREAM s (n BIGINT); CREATE MATERIALIZED VIEW v AS SELECT count(*) AS c FROM s;";
+        std::fs::write(dir.path().join("twofold.toml"), "").unwrap();
+        std::fs::write(dir.path().join("a.sql"), sql).unwrap();
+        let project = Project::load(dir.path()).unwrap();
+        let catalog = Arc::new(Catalog::new(&project).await.unwrap());
+        let log = Arc::new(MemoryLog::new(&crate::with_rejected(project.streams.values())));
+        Self { dir, catalog, log, store: Store::memory(), trouble: Arc::default() }
+    }
+
+    async fn open(&self) -> Arc<Engine> {
+        let config = EngineConfig {
+            state_path: self.dir.path().join("state.redb"),
+            epoch_rows: 3,
+            epoch_interval: Duration::ZERO,
+            segment_rows: 4,
+            segment_age: Duration::MAX,
+            retire_grace: Duration::ZERO,
+        };
+        let store = StateStore::open_with(&config.state_path, opener(&self.trouble)).unwrap();
+        let versions = Versions::new(Arc::clone(&self.catalog), None);
+        let (archive, views) = (Archive::new(self.store.clone()), BatchViews::new(self.store.clone()));
+        let log: Arc<dyn Log> = self.log.clone();
+        Engine::open_over(config, store, versions, log, archive, views, Arc::new(|| 7)).await.unwrap()
+    }
+
+    async fn append(&self, events: i64) {
+        let column = Arc::new(Int64Array::from_iter_values(0..events));
+        let schema = Arc::clone(&self.catalog.stream("s").unwrap().schema);
+        let rows = RecordBatch::try_new(schema, vec![column]).unwrap();
+        let append = Append { stream: "s".into(), partition: Partition(0), rows };
+        self.log.append(vec![append], 7).await.unwrap();
+    }
+}
+
+/// The count of the view, added up over all of its states.
+async fn count(engine: &Engine) -> i64 {
+    let view = engine.views()[0].clone();
+    let from = [("s".to_string(), Default::default())].into();
+    let request = ViewRequest { view: "v".into(), fingerprint: view.fingerprint(), from };
+    let request = SnapshotRequest { views: vec![request], ..SnapshotRequest::default() };
+    let Answer::Snapshot(snapshot) = engine.snapshot(&request).await.unwrap() else { panic!("no snapshot") };
+    let counts = snapshot.views[0].states.iter().map(|(_, state)| {
+        let counts = state.batch().column(0).as_struct().column(0).clone();
+        counts.as_primitive::<Int64Type>().values().iter().sum::<i64>()
+    });
+    counts.sum()
+}
+
+/// Whether what was being committed is there or not, nothing is counted twice, and nothing is left out.
+#[tokio::test]
+async fn a_commit_that_fails_counts_nothing_twice() {
+    for trouble in [FULL, LOSES_ANSWERS] {
+        let world = World::new().await;
+        let engine = world.open().await;
+        world.append(5).await;
+        engine.catch_up().await.unwrap();
+        assert_eq!(count(&engine).await, 5);
+
+        world.append(7).await;
+        world.trouble.store(trouble, Ordering::SeqCst);
+        for _ in 0..3 {
+            assert_eq!(engine.turn().await.unwrap_err().kind(), Kind::Unavailable);
+            assert_eq!(count(&engine).await, 5, "what was committed before is answered on");
+        }
+        world.trouble.store(WELL, Ordering::SeqCst);
+        engine.catch_up().await.unwrap();
+        assert_eq!(count(&engine).await, 12, "trouble {trouble}");
+        world.append(1).await;
+        engine.catch_up().await.unwrap();
+        drop(engine);
+        assert_eq!(count(world.open().await.as_ref()).await, 13, "trouble {trouble}, after a restart");
+    }
+}
+
+/// A damaged file is set aside, and its states are folded again.
+#[tokio::test]
+async fn damaged_states_are_folded_again() {
+    let world = World::new().await;
+    let path = world.dir.path().join("state.redb");
+    world.append(5).await;
+    let mut aside = 0;
+    for damage in [
+        |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 3),
+        |bytes: &mut Vec<u8>| bytes.iter_mut().for_each(|byte| *byte = 0),
+        |bytes: &mut Vec<u8>| bytes.clear(),
+        // Somewhere in the pages of the tables.
+        |bytes: &mut Vec<u8>| bytes[4096..].chunks_mut(512).for_each(|page| page[100] ^= 0x55),
+    ] {
+        {
+            let engine = world.open().await;
+            engine.catch_up().await.unwrap();
+            assert_eq!(count(&engine).await, 5);
+        }
+        let mut bytes = std::fs::read(&path).unwrap();
+        damage(&mut bytes);
+        std::fs::write(&path, bytes).unwrap();
+        let engine = world.open().await;
+        engine.catch_up().await.unwrap();
+        assert_eq!(count(&engine).await, 5);
+        let kept = |name: &str| world.dir.path().join(name).exists();
+        aside += usize::from(kept(&format!("state.redb.damaged-{aside}")));
+    }
+    assert!(aside >= 2, "{aside} files were set aside");
+}
