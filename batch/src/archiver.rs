@@ -8,9 +8,11 @@
 //! conditional put. Who loses that put was not the only owner: it starts again from the manifest. The archiver
 //! trims nothing.
 
+use arrow::array::RecordBatch;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use twofold_common::stream::below;
 use twofold_common::{
     Archive, Catalog, Error, Kind, Log, NewSegment, Offset, OffsetRange, Partition, Result, SealedSegment,
     SealedSegments, Segment, StreamDef,
@@ -118,7 +120,11 @@ impl Archiver {
         partition: Partition,
         sealed: SealedSegment,
     ) -> Result<Segment> {
-        let batches = self.events(&stream.name, partition, sealed.range).await?;
+        let batches = events_of(self.log.as_ref(), &stream.name, partition, sealed.range).await;
+        let batches = batches.map_err(|e| match e.kind() {
+            Kind::NotFound => Error::Conflict(format!("{e}: another owner has archived it")),
+            _ => e,
+        })?;
         let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         if rows != sealed.rows {
             return Err(Error::corrupt(
@@ -136,30 +142,26 @@ impl Archiver {
         };
         self.archive.write_segment(&stream.name, new).await
     }
+}
 
-    /// The events of a range, from the log.
-    async fn events(
-        &self,
-        stream: &str,
-        partition: Partition,
-        range: OffsetRange,
-    ) -> Result<Vec<arrow::array::RecordBatch>> {
-        let mut batches = Vec::new();
-        let mut at = range.start;
-        while at < range.end {
-            let chunk =
-                self.log.read(stream, partition, at, usize::MAX).await.map_err(|e| match e.kind() {
-                    Kind::NotFound => Error::Conflict(format!("{e}: another owner has archived it")),
-                    _ => e,
-                })?;
-            if chunk.range.is_empty() {
-                break;
-            }
-            for batch in &chunk.batches {
-                batches.push(twofold_common::stream::below(batch, range.end)?);
-            }
-            at = chunk.range.end;
+/// The events of a range, from the log.
+pub(crate) async fn events_of(
+    log: &dyn Log,
+    stream: &str,
+    partition: Partition,
+    range: OffsetRange,
+) -> Result<Vec<RecordBatch>> {
+    let mut batches = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        let chunk = log.read(stream, partition, at, usize::MAX).await?;
+        if chunk.range.is_empty() {
+            break;
         }
-        Ok(batches)
+        for batch in &chunk.batches {
+            batches.push(below(batch, range.end)?);
+        }
+        at = chunk.range.end;
     }
+    Ok(batches)
 }

@@ -2,8 +2,10 @@
 //! run, which folds the archive into batch views.
 
 mod archiver;
+mod repair;
 mod run;
 mod segments;
 
 pub use archiver::Archiver;
+pub use repair::{Damage, Remedy, Repair};
 pub use run::{Batch, Clock, Options, Outcome, Progress, ViewReport};

@@ -162,6 +162,7 @@ impl Batch {
     ) -> Result<()> {
         let fingerprint = view.fingerprint();
         let last = self.batch_views.latest(view.name(), &fingerprint.to_string()).await?;
+        let full = options.full || self.is_damaged(view, last.as_ref()).await?;
         let (horizon, jobs) = self.jobs(view).await?;
         let before = last.as_ref().map(|m| m.body.horizon.clone()).unwrap_or_default();
         let is_new = |job: &Job| job.segment.range.start >= offset_of(&before, job);
@@ -170,13 +171,13 @@ impl Batch {
         report.horizon = horizon;
         if let Some(last) = &last
             && new.is_empty()
-            && !options.full
+            && !full
         {
             report.state_rows = last.body.cuts.iter().flatten().map(|file| file.rows).sum();
             return Ok(());
         }
 
-        let jobs = if options.full { [old, new].concat() } else { new };
+        let jobs = if full { [old, new].concat() } else { new };
         let mut below = Accumulator::plan(&self.catalog, view).await?;
         let mut above = Accumulator::plan(&self.catalog, view).await?;
         let total = jobs.len();
@@ -198,7 +199,7 @@ impl Batch {
         }
 
         let base = match &last {
-            Some(last) if options.full => {
+            Some(last) if full => {
                 let states = below.finish().await?;
                 let digests = states.iter().map(State::digest).collect::<Result<Vec<_>>>()?;
                 report.equals_incremental = Some(digests == last.body.state_digests);
@@ -212,7 +213,7 @@ impl Batch {
         }
         let states = above.finish().await?;
         report.state_rows = states.iter().map(|state| state.rows() as u64).sum();
-        report.outcome = self.publish(view, last.as_ref(), &states, report, options).await?;
+        report.outcome = self.publish(view, last.as_ref(), &states, report, full).await?;
         if !report.agrees() {
             tracing::error!(
                 segments = report.audit.unequal.len(),
@@ -221,6 +222,24 @@ impl Batch {
             );
         }
         Ok(())
+    }
+
+    /// Whether a file of a batch view is not what it was, or gone: then all is folded again. What is damaged is moved
+    /// out of the way.
+    async fn is_damaged(&self, view: &View, last: Option<&Versioned<BatchManifest>>) -> Result<bool> {
+        let mut damaged = false;
+        let files: Vec<StateFile> = last.map(|last| last.body.cuts.concat()).unwrap_or_default();
+        for file in &files {
+            match self.batch_views.verify(file).await {
+                Err(e) if matches!(e.kind(), Kind::Corrupt | Kind::NotFound) => {
+                    tracing::error!(view = view.name(), error = %e, "the batch view is damaged: it is folded again");
+                    self.batch_views.set_aside(file).await?;
+                    damaged = true;
+                }
+                checked => checked?,
+            }
+        }
+        Ok(damaged)
     }
 
     /// Where the archive of the view's streams ends, and their segments.
@@ -260,7 +279,7 @@ impl Batch {
         last: Option<&Versioned<BatchManifest>>,
         states: &[State],
         report: &ViewReport,
-        options: &Options,
+        full: bool,
     ) -> Result<Outcome> {
         let fingerprint = report.fingerprint.to_string();
         let (mut cuts, mut state_digests) = (Vec::new(), Vec::new());
@@ -277,7 +296,7 @@ impl Batch {
             state_digests.push(state.digest()?);
         }
         // What was found of earlier segments stays true, until a full run looks at them again.
-        let earlier = last.filter(|_| !options.full).map(|m| m.body.audit.clone()).unwrap_or_default();
+        let earlier = last.filter(|_| !full).map(|m| m.body.audit.clone()).unwrap_or_default();
         let manifest = BatchManifest {
             view: view.name().to_string(),
             fingerprint,
@@ -285,7 +304,7 @@ impl Batch {
             cuts,
             state_digests,
             created: (self.clock)(),
-            mode: if options.full { "full" } else { "incremental" }.to_string(),
+            mode: if full { "full" } else { "incremental" }.to_string(),
             audit: earlier.and(report.audit.clone()),
         };
         match self.batch_views.publish(last.map(|m| m.version), &manifest).await {

@@ -48,6 +48,8 @@ pub enum Command {
     Query(QueryArgs),
     /// Removes files that no manifest names, and states of removed views
     Gc(GcArgs),
+    /// Reads all that is stored, names what is damaged, and mends what can be made again
+    Repair(RepairArgs),
     /// Shows streams, views, segments and audits
     Status(StatusArgs),
     /// Shows all of it on real data: a year of flights, compared with a plain query to the bit
@@ -176,6 +178,14 @@ pub struct GcArgs {
     pub older_than: Duration,
 }
 
+/// `twofold repair`
+#[derive(Debug, Clone, ClapArgs)]
+pub struct RepairArgs {
+    /// Shows what is damaged, and changes nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// `twofold status`
 #[derive(Debug, Clone, ClapArgs)]
 pub struct StatusArgs {
@@ -205,6 +215,7 @@ impl Command {
             Command::Ingest(_) => "twofold ingest",
             Command::Query(_) => "twofold query",
             Command::Gc(_) => "twofold gc",
+            Command::Repair(_) => "twofold repair",
             Command::Status(_) => "twofold status",
             Command::Demo(_) => "twofold demo",
         }

@@ -20,8 +20,8 @@ mod progress;
 mod text;
 
 pub use args::{
-    Args, BatchArgs, CheckArgs, Command, DemoArgs, GcArgs, IngestArgs, InitArgs, Input, QueryArgs, ServeArgs,
-    SpeedArgs, StatusArgs, UpArgs,
+    Args, BatchArgs, CheckArgs, Command, DemoArgs, GcArgs, IngestArgs, InitArgs, Input, QueryArgs,
+    RepairArgs, ServeArgs, SpeedArgs, StatusArgs, UpArgs,
 };
 pub use format::{Output, render};
 pub use outcome::Outcome;

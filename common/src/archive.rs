@@ -159,6 +159,47 @@ impl Archive {
         self.manifests(stream).publish(Some(after), current.body.extend(segments)?).await
     }
 
+    /// Checks that a segment's file is there, and what it was when it was written.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is not; `NotFound` if it is gone.
+    pub async fn verify(&self, segment: &Segment) -> Result<()> {
+        parquet_file::verify(&self.store, &file_of(segment)).await
+    }
+
+    /// Moves the file of a damaged segment out of the way, to `quarantine/`.
+    pub async fn set_aside(&self, segment: &Segment) -> Result<()> {
+        self.store.set_aside(&segment.path).await
+    }
+
+    /// Names another file for the events of a segment, by publishing the version after `after`.
+    ///
+    /// # Errors
+    /// `Conflict` if somebody else published after `after`; `Internal` if there is no segment of this range.
+    pub async fn replace(
+        &self,
+        stream: &str,
+        after: u64,
+        partition: Partition,
+        segment: Segment,
+    ) -> Result<Versioned<StreamManifest>> {
+        let Some(current) = self.manifest(stream).await? else {
+            return Err(Error::NotFound(format!("stream {stream} is not in the archive")));
+        };
+        let mut next = current.body;
+        let segments = next.segments.get_mut(&partition).into_iter().flatten();
+        match segments.into_iter().find(|known| known.range == segment.range) {
+            Some(known) if known.rows == segment.rows => *known = segment,
+            _ => {
+                return Err(Error::Internal(format!(
+                    "stream {stream}, partition {partition}: the archive has no segment {} of {} events",
+                    segment.range, segment.rows
+                )));
+            }
+        }
+        self.manifests(stream).publish(Some(after), next).await
+    }
+
     /// The events of a segment by offset, as `schema` (the event schema wanted today) has them: all of its columns,
     /// or those that `columns` names, in the order of `schema`. Batches of 8192 rows; none if there are no events.
     ///
@@ -173,9 +214,8 @@ impl Archive {
     ) -> Result<Vec<RecordBatch>> {
         let wanted = project(schema, columns)?;
         let names = wanted.fields().iter().map(|field| field.name().clone()).collect();
-        let Segment { rows, bytes, digest, ref path, .. } = *segment;
-        let file = ParquetFile { path: path.clone(), rows, bytes, digest };
-        let (_, batches) = parquet_file::read(&self.store, &file, Some(names)).await?;
+        let path = &segment.path;
+        let (_, batches) = parquet_file::read(&self.store, &file_of(segment), Some(names)).await?;
         let adapted = batches.iter().map(|batch| conform(batch, &wanted));
         adapted.collect::<Result<_>>().map_err(|e| match e {
             Error::Corrupt { reason, .. } => Error::corrupt(path, reason),
@@ -186,6 +226,11 @@ impl Archive {
     fn manifests(&self, stream: &str) -> Manifests<StreamManifest> {
         Manifests::new(self.store.clone(), format!("{}/manifest", stream_dir(stream)), STREAM_MANIFEST)
     }
+}
+
+fn file_of(segment: &Segment) -> ParquetFile {
+    let Segment { rows, bytes, digest, ref path, .. } = *segment;
+    ParquetFile { path: path.clone(), rows, bytes, digest }
 }
 
 /// Where a stream's files are; rejected events lie beside those of the stream that they were rejected from.

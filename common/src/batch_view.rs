@@ -149,13 +149,24 @@ impl BatchViews {
     /// # Errors
     /// `Corrupt` if the file is not what the manifest says; `NotFound` if it is gone.
     pub async fn read_state(&self, file: &StateFile) -> Result<Vec<RecordBatch>> {
-        let StateFile { rows, bytes, digest, ref path } = *file;
-        let file = ParquetFile { path: path.clone(), rows, bytes, digest };
-        let (schema, mut batches) = parquet_file::read(&self.store, &file, None).await?;
+        let (schema, mut batches) = parquet_file::read(&self.store, &file_of(file), None).await?;
         if batches.is_empty() {
             batches.push(RecordBatch::new_empty(schema));
         }
         Ok(batches)
+    }
+
+    /// Checks that a state file is there, and what it was when it was written.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is not; `NotFound` if it is gone.
+    pub async fn verify(&self, file: &StateFile) -> Result<()> {
+        parquet_file::verify(&self.store, &file_of(file)).await
+    }
+
+    /// Moves a damaged state file out of the way, to `quarantine/`.
+    pub async fn set_aside(&self, file: &StateFile) -> Result<()> {
+        self.store.set_aside(&file.path).await
     }
 
     /// Publishes a batch view as the version after `after` (`None`: as the first).
@@ -175,6 +186,11 @@ impl BatchViews {
         let dir = format!("{}/manifest", view_dir(view, fingerprint));
         Manifests::new(self.store.clone(), dir, BATCH_MANIFEST)
     }
+}
+
+fn file_of(file: &StateFile) -> ParquetFile {
+    let StateFile { rows, bytes, digest, ref path } = *file;
+    ParquetFile { path: path.clone(), rows, bytes, digest }
 }
 
 /// Where a view's version has its files.

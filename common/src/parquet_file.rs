@@ -71,6 +71,14 @@ pub(crate) async fn read(
     off_thread(move || decode(&file, bytes, columns.as_deref())).await
 }
 
+/// Checks the bytes of `file`, without decoding them.
+///
+/// # Errors
+/// `Corrupt` if they are not what they must be; `NotFound` if the file is gone.
+pub(crate) async fn verify(store: &Store, file: &ParquetFile) -> Result<()> {
+    fetch(store, file).await.map(drop)
+}
+
 async fn fetch(store: &Store, file: &ParquetFile) -> Result<Bytes> {
     let bytes = store.get(&file.path).await?;
     let (length, expected) = (bytes.len() as u64, file.digest);

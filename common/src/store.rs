@@ -25,6 +25,9 @@ use url::Url;
 /// The URL schemes that this build can open; the features of `object_store` in `Cargo.toml` decide.
 const SCHEMES: &str = "file, memory";
 
+/// Where damaged objects are kept.
+pub(crate) const QUARANTINE: &str = "quarantine";
+
 /// A place for objects. Cheap to clone; clones share what they hold.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -158,6 +161,17 @@ impl Store {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// Moves an object to `quarantine/`, where nothing looks for it; it need not exist. Of what is there already under
+    /// this name, the new one takes the place.
+    pub(crate) async fn set_aside(&self, path: &str) -> Result<()> {
+        let bytes = match self.get(path).await {
+            Err(e) if e.kind() == Kind::NotFound => return Ok(()),
+            bytes => bytes?,
+        };
+        self.put(&format!("{QUARANTINE}/{path}"), bytes).await?;
+        self.delete(path).await
     }
 
     /// The objects below `prefix` (whole path parts), sorted by path. May lag behind what was written.

@@ -9,13 +9,13 @@ use std::process::Stdio;
 const SQL: &str = "CREATE STREAM s (k TEXT NOT NULL, n BIGINT);
     CREATE MATERIALIZED VIEW v AS SELECT k, count(*) AS c, sum(n) AS n FROM s GROUP BY k;";
 
-fn project() -> tempfile::TempDir {
+pub fn project() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     write_project(dir.path(), SQL);
     dir
 }
 
-fn ingest(project: &Path, bytes: &[u8]) -> String {
+pub fn ingest(project: &Path, bytes: &[u8]) -> String {
     let mut child = std::process::Command::new(crate::process::binary())
         .args(["-p", project.to_str().unwrap(), "ingest", "s"])
         .stdin(Stdio::piped())
@@ -31,7 +31,7 @@ fn ingest(project: &Path, bytes: &[u8]) -> String {
     said
 }
 
-fn csv(project: &Path, sql: &str) -> String {
+pub fn csv(project: &Path, sql: &str) -> String {
     succeeds(project, &["query", "--format", "csv", sql])
 }
 
@@ -187,7 +187,7 @@ fn a_port_or_a_directory_in_use_is_named_with_its_holder() {
 }
 
 /// The files below `dir` whose name ends with `suffix`.
-fn files(dir: &Path, suffix: &str) -> Vec<PathBuf> {
+pub fn files(dir: &Path, suffix: &str) -> Vec<PathBuf> {
     let (mut found, mut open) = (Vec::new(), vec![dir.to_path_buf()]);
     while let Some(path) = open.pop() {
         for entry in std::fs::read_dir(path).unwrap() {
@@ -243,12 +243,16 @@ fn damaged_and_newer_files_are_named_and_nothing_is_answered_from_them() {
     assert!(refuses(dir.path(), &["query", "SELECT count(*) FROM s"]).contains(name));
     std::fs::write(&manifest, &good).unwrap();
 
-    for file in ["log.redb", "state.redb"] {
-        let path = dir.path().join("data").join(file);
-        let good = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &good[..good.len() / 3]).unwrap();
-        assert!(refuses(dir.path(), &["query", "SELECT * FROM v"]).contains(file));
-        std::fs::write(&path, good).unwrap();
-    }
+    let path = dir.path().join("data/log.redb");
+    let good = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &good[..good.len() / 3]).unwrap();
+    assert!(refuses(dir.path(), &["query", "SELECT * FROM v"]).contains("log.redb"));
+    std::fs::write(&path, good).unwrap();
+    // States can be made again.
+    let path = dir.path().join("data/state.redb");
+    let good = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &good[..good.len() / 3]).unwrap();
     assert_eq!(csv(dir.path(), "SELECT * FROM v ORDER BY k"), "k,c,n\na,1,1\nb,1,2\n");
+    let aside = std::fs::read(dir.path().join("data/state.redb.damaged-0")).unwrap();
+    assert_eq!(aside.len(), good.len() / 3);
 }

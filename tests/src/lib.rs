@@ -18,6 +18,7 @@ mod oracle;
 mod owners;
 mod parity;
 mod process;
+mod repair;
 mod scale;
 mod slt;
 mod three_processes;

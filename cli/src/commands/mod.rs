@@ -6,6 +6,7 @@ mod gc;
 mod ingest;
 mod init;
 mod query;
+mod repair;
 mod serve;
 mod speed;
 mod status;
@@ -31,6 +32,7 @@ pub(crate) async fn run(args: Args, functions: &Functions) -> Result<Outcome> {
         Command::Ingest(args) => ingest::run(dir, functions, &args, name).await?,
         Command::Query(args) => query::run(dir, functions, &args, name).await?,
         Command::Gc(args) => gc::run(dir, functions, &args, name).await?,
+        Command::Repair(args) => return repair::run(dir, functions, &args, name).await,
         Command::Status(args) => status::run(dir, functions, &args, name).await?,
         Command::Demo(args) => return demo::run(&args).await,
     }
