@@ -20,6 +20,7 @@ mod parity;
 mod process;
 mod repair;
 mod scale;
+mod shutdown;
 mod slt;
 mod three_processes;
 mod versions;

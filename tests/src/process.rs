@@ -111,6 +111,17 @@ impl Server {
         panic!("it does not stop after SIGTERM");
     }
 
+    /// Asks it to stop, and gives how long it took, however it ended.
+    pub fn stop_within(mut self, patience: Duration) -> Duration {
+        signal(&self.child, "TERM");
+        let started = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(started.elapsed() < patience, "it does not stop after SIGTERM");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        started.elapsed()
+    }
+
     /// Ends it at once, as a power cut does.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

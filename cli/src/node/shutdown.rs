@@ -1,10 +1,19 @@
 //! Stopping: the first signal asks, the second one does not.
 //!
 //! SIGINT or SIGTERM flips one switch, which every loop watches; each finishes what it is at, commits, and returns. A
-//! second signal ends the process at once, which is safe too: what was acknowledged is durable.
+//! second signal ends the process at once, and so does [`DEADLINE`], which is safe too: what was acknowledged is
+//! durable.
 
 use anyhow::{Context, Result};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// How long the process may take to finish what it is at: a client that stalls must not hold it up for ever.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The exit codes of a process that did not wait for all.
+const SIGNALLED_TWICE: i32 = 130;
+const LATE: i32 = 1;
 
 /// What loops watch.
 #[derive(Debug, Clone)]
@@ -32,8 +41,16 @@ impl Shutdown {
             signals.next().await;
             tracing::info!("stopping");
             stopper.stop();
-            signals.next().await;
-            std::process::exit(130);
+            match timeout(DEADLINE, signals.next()).await {
+                Ok(()) => std::process::exit(SIGNALLED_TWICE),
+                Err(_) => {
+                    tracing::error!(
+                        seconds = DEADLINE.as_secs(),
+                        "not all could be finished in time: ending anyway"
+                    );
+                    std::process::exit(LATE);
+                }
+            }
         });
         Ok(shutdown)
     }
