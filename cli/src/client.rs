@@ -1,6 +1,7 @@
 //! The running server of a project, as the command line asks it: the HTTP interface of serving.
 //!
-//! Nothing is tried twice: after an append without an answer, whether it went in is unknown, and so it is said.
+//! Nothing is tried twice here: after an append without an answer, whether it went in is unknown, and so it is said. With
+//! a key, the caller may send it again.
 
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
@@ -8,10 +9,12 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client as Http, RequestBuilder, Url};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
-use twofold_common::{IngestReceipt, wire};
+use twofold_common::{Error, IDEMPOTENCY_KEY, IngestReceipt, IngestRequest, wire};
 use twofold_serving::{Rows, Status};
 
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);
+/// Shorter than servers keep a connection on which nothing is asked, so that no request meets its end.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// A server at an address.
@@ -25,8 +28,8 @@ impl Client {
     pub(crate) fn new(base: &str) -> Result<Self> {
         let base = Url::parse(base).with_context(|| format!("the server's address {base:?}"))?;
         // A proxy of the environment is for the world outside.
-        let http =
-            Http::builder().no_proxy().connect_timeout(CONNECT_WITHIN).build().context("an HTTP client")?;
+        let http = Http::builder().no_proxy().connect_timeout(CONNECT_WITHIN).pool_idle_timeout(IDLE_TIMEOUT);
+        let http = http.build().context("an HTTP client")?;
         Ok(Self { base, http })
     }
 
@@ -43,10 +46,15 @@ impl Client {
     }
 
     /// Appends events; answers after they are durable.
-    pub(crate) async fn ingest(&self, stream: &str, mime: &str, body: Bytes) -> Result<IngestReceipt> {
-        let url = self.path(&["v1", "streams", stream])?;
+    pub(crate) async fn ingest(&self, request: IngestRequest) -> Result<IngestReceipt> {
+        let IngestRequest { stream, format, key, body } = request;
+        let mut request =
+            self.http.post(self.path(&["v1", "streams", &stream])?).header(CONTENT_TYPE, format);
+        if let Some(key) = key {
+            request = request.header(IDEMPOTENCY_KEY, key.as_str());
+        }
         let unsure = "; the events of that request may have gone in, or not";
-        self.decode(&self.send(self.http.post(url).header(CONTENT_TYPE, mime).body(body), unsure).await?)
+        self.decode(&self.send(request.body(body), unsure).await?)
     }
 
     /// The answer to a query.
@@ -78,7 +86,7 @@ impl Client {
                 cause = source;
             }
             let unsure = if e.is_connect() { "" } else { unsure };
-            anyhow!("the server at {} does not answer ({cause}){unsure}", self.url())
+            Error::Unavailable(format!("the server at {} does not answer ({cause}){unsure}", self.url()))
         };
         let answer = request.send().await.map_err(broken)?;
         let status = answer.status();
@@ -109,7 +117,8 @@ mod tests {
         let refuse =
             || async { (StatusCode::NOT_FOUND, r#"{"error":"there is no stream x","kind":"not_found"}"#) };
         let url = test_server(Router::new().route("/v1/streams/{name}", post(refuse))).await;
-        let error = Client::new(&url).unwrap().ingest("x", "text/csv", Bytes::new()).await.unwrap_err();
+        let error =
+            Client::new(&url).unwrap().ingest(IngestRequest::new("x", "text/csv", "")).await.unwrap_err();
         assert_eq!(error.to_string(), "there is no stream x");
     }
 
@@ -119,7 +128,8 @@ mod tests {
             format!(r#"{{"accepted":{},"rejected":0,"offsets":[],"reasons":[]}}"#, name.len())
         };
         let url = test_server(Router::new().route("/v1/streams/{name}", post(echo))).await;
-        let receipt = Client::new(&url).unwrap().ingest("a/ü?", "text/csv", Bytes::new()).await.unwrap();
+        let receipt =
+            Client::new(&url).unwrap().ingest(IngestRequest::new("a/ü?", "text/csv", "")).await.unwrap();
         assert_eq!(receipt.accepted, 5);
     }
 

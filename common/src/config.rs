@@ -13,6 +13,7 @@ mod schedule;
 pub use schedule::Schedule;
 
 use crate::error::{Error, Result};
+use crate::ingest::REMEMBER_KEYS;
 use crate::memory;
 use reader::{Document, Section};
 use std::net::SocketAddr;
@@ -23,8 +24,9 @@ use url::Url;
 /// The name of the configuration file, whose presence makes a directory a project.
 pub const CONFIG_FILE: &str = "twofold.toml";
 
-const TOP: &[&str] = &["data", "store", "archive", "speed", "serve", "batch", "tables", "memory"];
+const TOP: &[&str] = &["data", "store", "archive", "ingest", "speed", "serve", "batch", "tables", "memory"];
 const ARCHIVE: &[&str] = &["segment_rows", "segment_age"];
+const INGEST: &[&str] = &["remember_keys", "waiting_mib", "waiting_requests", "body_timeout"];
 const SPEED: &[&str] = &["listen", "url", "epoch_rows", "epoch_interval", "retire_grace"];
 const SERVE: &[&str] = &["listen"];
 const BATCH: &[&str] = &["schedule"];
@@ -40,6 +42,8 @@ pub struct Config {
     pub store: StoreLocation,
     /// `[archive]`
     pub archive: ArchiveConfig,
+    /// `[ingest]`
+    pub ingest: IngestConfig,
     /// `[speed]`
     pub speed: SpeedConfig,
     /// `[serve]`
@@ -68,6 +72,30 @@ pub struct ArchiveConfig {
     pub segment_rows: u64,
     /// `segment_age`: or this long after its first event. Default 10 minutes.
     pub segment_age: Duration,
+}
+
+/// `[ingest]`: how events come in over HTTP, and how long their requests are remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngestConfig {
+    /// `remember_keys`: how long the key of a request is remembered, so that a repetition adds nothing. Default 1 day.
+    pub remember_keys: Duration,
+    /// `waiting_mib`: how many MiB of bodies are held in memory at once, at each address; at least 1. Default 256.
+    pub waiting_mib: u32,
+    /// `waiting_requests`: how many requests wait at once until they are durable; at least 1. Default 1024.
+    pub waiting_requests: u32,
+    /// `body_timeout`: how long a client may send nothing in the middle of a body. Default 30 s.
+    pub body_timeout: Duration,
+}
+
+impl Default for IngestConfig {
+    fn default() -> Self {
+        Self {
+            remember_keys: REMEMBER_KEYS,
+            waiting_mib: 256,
+            waiting_requests: 1024,
+            body_timeout: Duration::from_secs(30),
+        }
+    }
 }
 
 /// `[speed]`: the speed layer.
@@ -122,6 +150,7 @@ impl Default for Config {
             data: PathBuf::from("data"),
             store: StoreLocation::Path(PathBuf::from("data/store")),
             archive: ArchiveConfig { segment_rows: 1_000_000, segment_age: Duration::from_secs(600) },
+            ingest: IngestConfig::default(),
             speed: SpeedConfig {
                 listen: SocketAddr::from(([127, 0, 0, 1], 8661)),
                 url: None,
@@ -164,6 +193,7 @@ impl Config {
             TOP,
             &[
                 ("archive", ARCHIVE),
+                ("ingest", INGEST),
                 ("speed", SPEED),
                 ("serve", SERVE),
                 ("batch", BATCH),
@@ -177,6 +207,7 @@ impl Config {
             data,
             store,
             archive: archive(&top.section("archive", ARCHIVE)?, default.archive)?,
+            ingest: ingest(&top.section("ingest", INGEST)?, default.ingest)?,
             speed: speed(&top.section("speed", SPEED)?, default.speed)?,
             serve: serve(&top.section("serve", SERVE)?, default.serve)?,
             batch: batch(&top.section("batch", BATCH)?, default.batch)?,
@@ -243,6 +274,15 @@ fn archive(section: &Section<'_>, default: ArchiveConfig) -> Result<ArchiveConfi
     })
 }
 
+fn ingest(section: &Section<'_>, default: IngestConfig) -> Result<IngestConfig> {
+    Ok(IngestConfig {
+        remember_keys: section.duration("remember_keys")?.unwrap_or(default.remember_keys),
+        waiting_mib: section.count("waiting_mib")?.unwrap_or(default.waiting_mib),
+        waiting_requests: section.count("waiting_requests")?.unwrap_or(default.waiting_requests),
+        body_timeout: section.duration("body_timeout")?.unwrap_or(default.body_timeout),
+    })
+}
+
 fn speed(section: &Section<'_>, default: SpeedConfig) -> Result<SpeedConfig> {
     Ok(SpeedConfig {
         listen: section.address("listen")?.unwrap_or(default.listen),
@@ -301,6 +341,7 @@ mod tests {
         let config = parse(
             "data = 'd'\nstore = 's3://bucket/x'\n\
              [archive]\nsegment_rows = 1_0\nsegment_age = '2h'\n\
+             [ingest]\nremember_keys = '2d'\nwaiting_mib = 5\nwaiting_requests = 6\nbody_timeout = '8s'\n\
              [speed]\nlisten = '0.0.0.0:1'\nurl = 'http://speed:1/'\nepoch_rows = 3\nepoch_interval = '7ms'\n\
              retire_grace = '0s'\n[serve]\nlisten = '[::1]:2'\n[batch]\nschedule = 'off'\n\
              [tables]\nreload = '0s'\n[memory]\nlimit = '3 MiB'",
@@ -309,6 +350,12 @@ mod tests {
             data: "d".into(),
             store: StoreLocation::Url(Url::parse("s3://bucket/x").unwrap()),
             archive: ArchiveConfig { segment_rows: 10, segment_age: Duration::from_secs(7200) },
+            ingest: IngestConfig {
+                remember_keys: Duration::from_secs(2 * 86_400),
+                waiting_mib: 5,
+                waiting_requests: 6,
+                body_timeout: Duration::from_secs(8),
+            },
             speed: SpeedConfig {
                 listen: "0.0.0.0:1".parse().unwrap(),
                 url: Some("http://speed:1".into()),

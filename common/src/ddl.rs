@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! CREATE STREAM name (column TYPE [NOT NULL], ... [, WATERMARK FOR column AS expression])
-//!     [WITH (partitions = 2, partition_by = 'column')]
+//!     [WITH (partitions = 2, partition_by = 'column', deduplicate_by = 'column', deduplicate_within = '1 day')]
 //! CREATE TABLE name [(column TYPE [NOT NULL], ...)]
 //!     WITH (path = 'file' [, format = 'csv' | 'parquet' | 'ndjson'] [, header = true] [, delimiter = ','])
 //! CREATE MATERIALIZED VIEW name [(column, ...)] AS query

@@ -13,6 +13,8 @@ pub enum Kind {
     Conflict,
     /// Not now: try again later.
     Unavailable,
+    /// Too much at once: nothing was done; wait a moment and send the same again.
+    Busy,
     /// Stored bytes are damaged or of a format that this version does not read.
     Corrupt,
     /// A defect or a failing machine.
@@ -35,6 +37,9 @@ pub enum Error {
     /// Not available now; later it may be.
     #[error("{0}")]
     Unavailable(String),
+    /// More than may wait is waiting.
+    #[error("{0}")]
+    Busy(String),
     /// Stored bytes are damaged, or written by a newer version.
     #[error("{path}: {reason}")]
     Corrupt {
@@ -73,6 +78,7 @@ impl Error {
             Error::NotFound(_) => Kind::NotFound,
             Error::Conflict(_) => Kind::Conflict,
             Error::Unavailable(_) => Kind::Unavailable,
+            Error::Busy(_) => Kind::Busy,
             Error::Corrupt { .. } => Kind::Corrupt,
             Error::Io { source, .. } => io_kind(source),
             Error::Engine(e) => engine_kind(e),

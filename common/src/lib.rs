@@ -30,6 +30,8 @@ mod first_row;
 mod fold;
 mod functions;
 mod gc;
+mod ingest;
+mod intake;
 mod late_events;
 mod log;
 mod manifest;
@@ -67,8 +69,8 @@ pub use archive::{Archive, NewSegment};
 pub use batch_view::{AuditMismatch, AuditSummary, BatchManifest, BatchViews, StateFile};
 pub use catalog::Catalog;
 pub use config::{
-    ArchiveConfig, BatchConfig, CONFIG_FILE, Config, MemoryConfig, Schedule, ServeConfig, SpeedConfig,
-    StoreLocation, TablesConfig,
+    ArchiveConfig, BatchConfig, CONFIG_FILE, Config, IngestConfig, MemoryConfig, Schedule, ServeConfig,
+    SpeedConfig, StoreLocation, TablesConfig,
 };
 pub use coverage::{Coverage, Horizon, Offsets};
 pub use cut::{Cut, Kind as CutKind};
@@ -81,8 +83,12 @@ pub use finality::{PartitionWatermark, decide, least_watermark, rfc3339};
 pub use fold::{Folder, Merger};
 pub use functions::{Functions, Merging};
 pub use gc::{Gc, Orphan};
+pub use ingest::{
+    IDEMPOTENCY_KEY, IdempotencyKey, IngestReceipt, IngestRequest, PartitionRange, REMEMBER_KEYS,
+};
+pub use intake::{Intake, Interrupted, Taken};
 pub use late_events::{LATE_EVENTS, LateEvents};
-pub use log::{Append, Log, LogBounds, LogChunk};
+pub use log::{Append, AppendRequest, Appended, Log, LogBounds, LogChunk, Once};
 pub use manifest::{Manifests, Versioned};
 pub use offset::{Offset, OffsetRange, Partition};
 pub use order::depends_on_order;
@@ -90,13 +96,13 @@ pub use project::Project;
 pub use projects::{Projects, SettledProject};
 pub use segment::{SealedSegment, SealedSegments, state_key};
 pub use snapshot::{
-    Answer, IngestReceipt, LateTotal, PartitionRange, PartitionStatus, Pieces, Snapshot, SnapshotRequest,
-    SpeedLayer, SpeedStatus, SpeedView, SpeedViewStatus, StreamRequest, Tail, ViewRequest,
+    Answer, LateTotal, PartitionStatus, Pieces, Snapshot, SnapshotRequest, SpeedLayer, SpeedStatus,
+    SpeedView, SpeedViewStatus, StreamRequest, Tail, ViewRequest,
 };
 pub use sql_type::sql_type;
 pub use state::{STATE_FORMAT, State, conform};
 pub use store::{Object, Store};
-pub use stream::StreamDef;
+pub use stream::{Deduplicate, StreamDef};
 pub use stream_manifest::{Evolution, Segment, StreamManifest, evolve};
 pub use table::Table;
 pub use template::template;

@@ -12,13 +12,13 @@ use crate::coverage::{Horizon, Offsets};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::finality::PartitionWatermark;
+use crate::ingest::{IngestReceipt, IngestRequest};
 use crate::offset::{OffsetRange, Partition};
 use crate::state::State;
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use async_trait::async_trait;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -129,8 +129,8 @@ pub trait SpeedLayer: std::fmt::Debug + Send + Sync {
     /// gets to it within a short time; coverage tells.
     async fn snapshot(&self, request: &SnapshotRequest) -> Result<Answer>;
 
-    /// Takes in events; `format` is a MIME type. Answers after they are durable.
-    async fn ingest(&self, stream: &str, format: &str, body: Bytes) -> Result<IngestReceipt>;
+    /// Takes in events. Answers after they are durable.
+    async fn ingest(&self, request: IngestRequest) -> Result<IngestReceipt>;
 
     /// Seals what is open, and answers after it is archived, so that a batch run covers all that was acknowledged
     /// before the call.
@@ -141,47 +141,6 @@ pub trait SpeedLayer: std::fmt::Debug + Send + Sync {
 
     /// What the speed layer is doing.
     async fn status(&self) -> Result<SpeedStatus>;
-}
-
-/// The answer to an append.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IngestReceipt {
-    /// How many events went in.
-    pub accepted: u64,
-    /// How many were rejected and kept as raw bytes.
-    pub rejected: u64,
-    /// Where the accepted ones sit.
-    pub offsets: Vec<PartitionRange>,
-    /// The first distinct reasons of rejection.
-    pub reasons: Vec<String>,
-}
-
-impl IngestReceipt {
-    /// How many different reasons a receipt tells.
-    pub const REASONS: usize = 10;
-
-    /// The receipt for this and a later part of the same input.
-    pub fn and(mut self, later: IngestReceipt) -> IngestReceipt {
-        self.accepted += later.accepted;
-        self.rejected += later.rejected;
-        self.offsets.extend(later.offsets);
-        for reason in later.reasons {
-            if self.reasons.len() < Self::REASONS && !self.reasons.contains(&reason) {
-                self.reasons.push(reason);
-            }
-        }
-        self
-    }
-}
-
-/// A range of offsets of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartitionRange {
-    /// The partition.
-    pub partition: Partition,
-    /// The range.
-    #[serde(flatten)]
-    pub range: OffsetRange,
 }
 
 /// What the speed layer is doing.

@@ -33,6 +33,15 @@ pub struct Watermark {
     pub idle_timeout: Option<Duration>,
 }
 
+/// Which events of a stream are repetitions of one another: the options `deduplicate_by` and `deduplicate_within`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deduplicate {
+    /// The column with an event's id, of single values. Events whose id is null are all different.
+    pub column: String,
+    /// For how long after an event was taken in others of its id are left out.
+    pub within: Duration,
+}
+
 /// A stream as its `CREATE STREAM` declares it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamDef {
@@ -46,6 +55,8 @@ pub struct StreamDef {
     pub partition_by: Option<String>,
     /// The declared watermark.
     pub watermark: Option<Watermark>,
+    /// Which events are not taken in a second time.
+    pub deduplicate: Option<Deduplicate>,
 }
 
 impl StreamDef {
@@ -72,6 +83,7 @@ impl StreamDef {
             partitions: 1,
             partition_by: None,
             watermark: None,
+            deduplicate: None,
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) fn def(columns: &[(&str, DataType, bool)]) -> StreamDef {
         partitions: 2,
         partition_by: None,
         watermark: None,
+        deduplicate: None,
     }
 }
 

@@ -27,6 +27,16 @@ const CONFIG: &str = r#"# {name}: a Twofold project. What is commented out is th
 # ... or when its first event is this old. Durations: 5ms, 10s, 10m, 1h, 1d.
 # segment_age = "10m"
 
+[ingest]
+# How long the Idempotency-Key of a request is remembered: a repetition adds nothing.
+# remember_keys = "1d"
+# How many MiB of requests with events are held in memory at once, and how many of them wait; the next ones are told
+# to come back (HTTP 429).
+# waiting_mib = 256
+# waiting_requests = 1024
+# How long a client may send nothing in the middle of a request.
+# body_timeout = "30s"
+
 [speed]
 # Where the speed layer answers the other layers, when they run as processes of their own ...
 # listen = "127.0.0.1:8661"
@@ -108,7 +118,7 @@ mod tests {
             .collect();
         let text = uncommented.join("\n");
         let keys = text.lines().filter(|line| is_key(line)).count();
-        assert_eq!(keys, 12, "each key stands there once: {text}");
+        assert_eq!(keys, 16, "each key stands there once: {text}");
         let default = Config::default();
         let url = Some("http://127.0.0.1:8661".to_string());
         let expected = Config { speed: SpeedConfig { url, ..default.speed }, ..default };

@@ -1,7 +1,7 @@
 //! Errors between processes: how an error's kind becomes an HTTP status and a JSON body, and is read back.
 //!
 //! ```text
-//! {"error": "<message>", "kind": "invalid|not_found|conflict|unavailable|corrupt|internal"}
+//! {"error": "<message>", "kind": "invalid|not_found|conflict|unavailable|busy|corrupt|internal"}
 //!
 //! error_from(status(e.kind()), body(e)) has the kind and the message of e
 //! ```
@@ -33,6 +33,7 @@ pub fn status(kind: Kind) -> u16 {
         Kind::NotFound => 404,
         Kind::Conflict => 409,
         Kind::Unavailable => 503,
+        Kind::Busy => 429,
         Kind::Corrupt | Kind::Internal => 500,
     }
 }
@@ -44,6 +45,7 @@ pub fn name(kind: Kind) -> &'static str {
         Kind::NotFound => "not_found",
         Kind::Conflict => "conflict",
         Kind::Unavailable => "unavailable",
+        Kind::Busy => "busy",
         Kind::Corrupt => "corrupt",
         Kind::Internal => "internal",
     }
@@ -51,8 +53,10 @@ pub fn name(kind: Kind) -> &'static str {
 
 /// The kind of that name.
 pub fn kind(name: &str) -> Option<Kind> {
-    use Kind::{Conflict, Corrupt, Internal, Invalid, NotFound, Unavailable};
-    [Invalid, NotFound, Conflict, Unavailable, Corrupt, Internal].into_iter().find(|&k| self::name(k) == name)
+    use Kind::{Busy, Conflict, Corrupt, Internal, Invalid, NotFound, Unavailable};
+    [Invalid, NotFound, Conflict, Unavailable, Busy, Corrupt, Internal]
+        .into_iter()
+        .find(|&k| self::name(k) == name)
 }
 
 /// The JSON body for an error.
@@ -74,6 +78,7 @@ pub fn error_from(status: u16, body: &[u8]) -> Error {
         Kind::NotFound => Error::NotFound(message),
         Kind::Conflict => Error::Conflict(message),
         Kind::Unavailable => Error::Unavailable(message),
+        Kind::Busy => Error::Busy(message),
         Kind::Corrupt => {
             let path = body.path.unwrap_or_default();
             let reason = message.strip_prefix(&path).and_then(|rest| rest.strip_prefix(": "));
@@ -95,7 +100,8 @@ fn foreign(status: u16, body: &[u8]) -> Error {
     match status {
         404 => Error::NotFound(message),
         409 | 412 => Error::Conflict(message),
-        408 | 429 | 502..=504 => Error::Unavailable(message),
+        429 => Error::Busy(message),
+        408 | 502..=504 => Error::Unavailable(message),
         400..=499 => Error::Invalid(message),
         _ => Error::Internal(message),
     }
@@ -112,6 +118,7 @@ mod tests {
             Error::NotFound("b".into()),
             Error::Conflict("c".into()),
             Error::Unavailable("d".into()),
+            Error::Busy("d".into()),
             Error::corrupt("views/v/1: x.parquet", "e: f"),
             Error::Internal("g".into()),
             Error::io("/data", std::io::Error::from(std::io::ErrorKind::NotFound)),

@@ -259,7 +259,14 @@ mod tests {
 
     fn stream(name: &str, partitions: u32, archived: u64) -> StreamBasis {
         let schema = Arc::new(arrow::datatypes::Schema::empty());
-        let def = StreamDef { name: name.into(), schema, partitions, partition_by: None, watermark: None };
+        let def = StreamDef {
+            name: name.into(),
+            schema,
+            partitions,
+            partition_by: None,
+            watermark: None,
+            deduplicate: None,
+        };
         let end = def.partitions().map(|p| (p, Offset(archived))).collect();
         StreamBasis { def, segments: Vec::new(), end }
     }

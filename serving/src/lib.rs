@@ -23,7 +23,7 @@ mod switch;
 mod testing;
 
 pub use encode::Format;
-pub use http::{INGEST_LIMIT, app};
+pub use http::{INGEST_LIMIT, app, app_with};
 pub use query::Serving;
 pub use rows::Rows;
 pub use speed_client::HttpSpeed;

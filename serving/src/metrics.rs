@@ -33,6 +33,8 @@ const ERRORS: Name = name("twofold_errors", "Queries and appends that failed, by
 const ACCEPTED: Name = name("twofold_ingest_accepted_events", "Events taken in, by stream");
 const REJECTED: Name =
     name("twofold_ingest_rejected_events", "Events rejected and kept as raw bytes, by stream");
+const DUPLICATES: Name =
+    name("twofold_ingest_duplicate_events", "Events left out because their ids were known, by stream");
 const SECONDS: Name =
     Name { name: "twofold_query_duration", help: "Time to answer a query", unit: Some(Unit::Seconds) };
 const SPEED_UP: Name = name("twofold_speed_up", "Whether the speed layer answers: 1 or 0");
@@ -73,6 +75,7 @@ pub(crate) struct Metrics {
     errors: Counters,
     accepted: Counters,
     rejected: Counters,
+    duplicates: Counters,
 }
 
 impl Default for Metrics {
@@ -87,6 +90,7 @@ impl Default for Metrics {
             errors: register(&mut registry, ERRORS, Counters::default()),
             accepted: register(&mut registry, ACCEPTED, Counters::default()),
             rejected: register(&mut registry, REJECTED, Counters::default()),
+            duplicates: register(&mut registry, DUPLICATES, Counters::default()),
             registry,
         }
     }
@@ -110,6 +114,7 @@ impl Metrics {
         let labels = vec![("stream", stream.to_string())];
         self.accepted.get_or_create(&labels).inc_by(receipt.accepted);
         self.rejected.get_or_create(&labels).inc_by(receipt.rejected);
+        self.duplicates.get_or_create(&labels).inc_by(receipt.duplicates);
     }
 
     /// All metrics in the OpenMetrics text format, with gauges from the speed layer's status.
@@ -181,7 +186,8 @@ mod tests {
         let metrics = Metrics::default();
         metrics.answered(7, Duration::from_millis(3));
         metrics.failed(Kind::NotFound);
-        metrics.ingested("s", &IngestReceipt { accepted: 5, rejected: 1, ..Default::default() });
+        metrics
+            .ingested("s", &IngestReceipt { accepted: 5, rejected: 1, duplicates: 2, ..Default::default() });
         let text = metrics.encode(None).unwrap();
         for line in [
             "twofold_queries_total 1",
@@ -190,6 +196,7 @@ mod tests {
             "twofold_errors_total{kind=\"not_found\"} 1",
             "twofold_ingest_accepted_events_total{stream=\"s\"} 5",
             "twofold_ingest_rejected_events_total{stream=\"s\"} 1",
+            "twofold_ingest_duplicate_events_total{stream=\"s\"} 2",
             "twofold_speed_up 0",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");

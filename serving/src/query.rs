@@ -24,7 +24,6 @@ use crate::rows::Rows;
 use crate::state_cache::StateCache;
 use crate::switch::Switch;
 use arrow::array::RecordBatch;
-use bytes::Bytes;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::LogicalPlan;
@@ -36,9 +35,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use twofold_common::scan::{Source, bind, sources};
 use twofold_common::{
-    Answer, Archive, BatchViews, Catalog, Coverage, Error, IngestReceipt, Kind, LATE_EVENTS, LateEvents,
-    Result, Snapshot, SpeedLayer, SpeedView, State, StateFile, Versions, conform, decide, depends_on_order,
-    least_watermark,
+    Answer, Archive, BatchViews, Catalog, Coverage, Error, IngestReceipt, IngestRequest, Kind, LATE_EVENTS,
+    LateEvents, Result, Snapshot, SpeedLayer, SpeedView, State, StateFile, Versions, conform, decide,
+    depends_on_order, least_watermark,
 };
 
 /// How often a query starts again because the speed layer has moved on.
@@ -131,10 +130,11 @@ impl Serving {
     ///
     /// # Errors
     /// Those of the speed layer.
-    pub async fn ingest(&self, stream: &str, format: &str, body: Bytes) -> Result<IngestReceipt> {
-        let receipt = self.speed.ingest(stream, format, body).await;
+    pub async fn ingest(&self, request: IngestRequest) -> Result<IngestReceipt> {
+        let stream = request.stream.clone();
+        let receipt = self.speed.ingest(request).await;
         match &receipt {
-            Ok(receipt) => self.metrics.ingested(stream, receipt),
+            Ok(receipt) => self.metrics.ingested(&stream, receipt),
             Err(e) => self.metrics.failed(e.kind()),
         }
         receipt

@@ -10,7 +10,7 @@
 //!
 //! Errors travel as [`wire`] has them. A speed layer that cannot be reached is `Unavailable`, with its
 //! address and what to do. Nothing is tried twice here: after an append without an answer, whether it went in
-//! is unknown, and so it is said. No proxy of the environment is used, and no redirect followed.
+//! is unknown, and so it is said; with a key, the producer may send it again. No proxy of the environment is used, and no redirect followed.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,10 +18,13 @@ use reqwest::{Client, RequestBuilder, Url, header::CONTENT_TYPE, redirect::Polic
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 use twofold_common::{
-    Answer, Digest, Error, IngestReceipt, Result, SnapshotRequest, SpeedLayer, SpeedStatus, wire,
+    Answer, Digest, Error, IDEMPOTENCY_KEY, IngestReceipt, IngestRequest, Result, SnapshotRequest,
+    SpeedLayer, SpeedStatus, wire,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Shorter than servers keep a connection on which nothing is asked, so that no request meets its end.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 /// An append waits for its turn when the log is busy.
@@ -48,8 +51,8 @@ impl HttpSpeed {
         if base.scheme() != "http" {
             return Err(invalid("only http:// is spoken here"));
         }
-        let client =
-            Client::builder().no_proxy().redirect(Policy::none()).connect_timeout(CONNECT_TIMEOUT).build();
+        let client = Client::builder().no_proxy().redirect(Policy::none()).connect_timeout(CONNECT_TIMEOUT);
+        let client = client.pool_idle_timeout(IDLE_TIMEOUT).build();
         let client = client.map_err(|e| Error::Internal(format!("no HTTP client: {}", cause(&e))))?;
         Ok(Self { base, client })
     }
@@ -108,9 +111,14 @@ impl SpeedLayer for HttpSpeed {
         Answer::from_bytes(&self.send(request, "").await?, self.base_url())
     }
 
-    async fn ingest(&self, stream: &str, format: &str, body: Bytes) -> Result<IngestReceipt> {
-        let url = self.url(&["streams", stream])?;
-        let request = self.client.post(url).header(CONTENT_TYPE, format).body(body).timeout(INGEST_TIMEOUT);
+    async fn ingest(&self, request: IngestRequest) -> Result<IngestReceipt> {
+        let IngestRequest { stream, format, key, body } = request;
+        let url = self.url(&["streams", &stream])?;
+        let mut request = self.client.post(url).header(CONTENT_TYPE, format).timeout(INGEST_TIMEOUT);
+        if let Some(key) = key {
+            request = request.header(IDEMPOTENCY_KEY, key.as_str());
+        }
+        let request = request.body(body);
         self.decode(&self.send(request, "; the events may have gone in, or not").await?)
     }
 

@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use twofold_common::Kind;
+use twofold_common::{IdempotencyKey, Kind};
 
 /// The speed layer's side of the protocol.
 fn server(speed: Arc<FoldingSpeed>) -> Router {
@@ -29,7 +29,10 @@ fn server(speed: Arc<FoldingSpeed>) -> Router {
     let ingest =
         async move |State(speed): Speed, Path(name): Path<String>, headers: HeaderMap, body: Bytes| {
             let format = headers[CONTENT_TYPE].to_str().unwrap();
-            answer(speed.ingest(&name, format, body).await, |r| json(serde_json::to_vec(&r).unwrap()))
+            let key =
+                headers.get(IDEMPOTENCY_KEY).map(|v| IdempotencyKey::from_header(v.as_bytes()).unwrap());
+            let request = IngestRequest::new(name, format, body).with_key(key);
+            answer(speed.ingest(request).await, |r| json(serde_json::to_vec(&r).unwrap()))
         };
     let seal = async |State(speed): Speed| answer(speed.seal().await, |()| Body::empty());
     let status = async move |State(speed): Speed| {
@@ -69,7 +72,10 @@ async fn an_answer_over_http_is_the_same() {
 async fn everything_else_is_passed_on_too() {
     let world = World::new().await;
     let speed = serve(server(Arc::clone(&world.speed))).await;
-    let receipt = speed.ingest("flights", "text/csv", Bytes::from_static(b"x")).await.unwrap();
+    let key = IdempotencyKey::new("k-1").ok();
+    let request = IngestRequest::new("flights", "text/csv", "x").with_key(key.clone());
+    let receipt = speed.ingest(request).await.unwrap();
+    assert_eq!(world.speed.script(|s| s.keys.clone()), [key]);
     assert_eq!((receipt.accepted, receipt.reasons), (3, vec!["because".to_string()]));
     assert_eq!(world.speed.script(|s| s.appended[0].1.clone()), "text/csv");
     speed.seal().await.unwrap();
@@ -81,8 +87,8 @@ async fn everything_else_is_passed_on_too() {
 async fn errors_keep_their_kind_and_message() {
     let world = World::new().await;
     let speed = serve(server(Arc::clone(&world.speed))).await;
-    let far = speed.ingest("a/b c", "text/csv", Bytes::from_static(b"x")).await.unwrap_err();
-    let near = world.speed.ingest("a/b c", "text/csv", Bytes::from_static(b"x")).await.unwrap_err();
+    let far = speed.ingest(IngestRequest::new("a/b c", "text/csv", "x")).await.unwrap_err();
+    let near = world.speed.ingest(IngestRequest::new("a/b c", "text/csv", "x")).await.unwrap_err();
     assert_eq!((far.kind(), far.to_string()), (Kind::NotFound, near.to_string()));
 }
 

@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use twofold_common::stream::{at_or_above, below};
 use twofold_common::{
-    Answer, Archive, AuditSummary, BatchManifest, BatchViews, Catalog, Error, Folder, IngestReceipt,
-    LateEvents, Merger, NewSegment, Offset, OffsetRange, Partition, PartitionStatus, PartitionWatermark,
-    Project, Result, Snapshot, SnapshotRequest, SpeedLayer, SpeedStatus, SpeedView, SpeedViewStatus, State,
-    Store, StreamDef, Tail, View,
+    Answer, Archive, AuditSummary, BatchManifest, BatchViews, Catalog, Error, Folder, IdempotencyKey,
+    IngestReceipt, IngestRequest, LateEvents, Merger, NewSegment, Offset, OffsetRange, Partition,
+    PartitionStatus, PartitionWatermark, Project, Result, Snapshot, SnapshotRequest, SpeedLayer, SpeedStatus,
+    SpeedView, SpeedViewStatus, State, Store, StreamDef, Tail, View,
 };
 
 const SQL: &str = "
@@ -228,13 +228,15 @@ pub(crate) struct Script {
     pub(crate) asked: Vec<SnapshotRequest>,
     /// What was appended: stream, type, body.
     pub(crate) appended: Vec<(String, String, Bytes)>,
+    /// And the keys of these requests.
+    pub(crate) keys: Vec<Option<IdempotencyKey>>,
     pub(crate) sealed: u32,
 }
 
 impl Default for Script {
     fn default() -> Self {
-        let (asked, appended) = (Vec::new(), Vec::new());
-        Self { end: EVENTS, floor: 0, gap: false, instead: None, asked, appended, sealed: 0 }
+        let (asked, appended, keys) = (Vec::new(), Vec::new(), Vec::new());
+        Self { end: EVENTS, floor: 0, gap: false, instead: None, asked, appended, keys, sealed: 0 }
     }
 }
 
@@ -319,13 +321,16 @@ impl SpeedLayer for FoldingSpeed {
         Ok(Answer::Snapshot(snapshot))
     }
 
-    async fn ingest(&self, stream: &str, format: &str, body: Bytes) -> Result<IngestReceipt> {
-        self.catalog.stream(stream)?;
+    async fn ingest(&self, request: IngestRequest) -> Result<IngestReceipt> {
+        let IngestRequest { stream, format, key, body } = request;
+        self.catalog.stream(&stream)?;
         if body.is_empty() {
             return Err(Error::Invalid("nothing in it".into()));
         }
-        self.script(|s| s.appended.push((stream.to_string(), format.to_string(), body)));
-        Ok(IngestReceipt { accepted: 3, rejected: 1, offsets: vec![], reasons: vec!["because".into()] })
+        self.script(|s| s.keys.push(key));
+        self.script(|s| s.appended.push((stream, format, body)));
+        let reasons = vec!["because".into()];
+        Ok(IngestReceipt { accepted: 3, rejected: 1, reasons, ..IngestReceipt::default() })
     }
 
     async fn seal(&self) -> Result<()> {

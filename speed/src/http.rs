@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! POST /speed/v1/snapshot          a SnapshotRequest as JSON -> the bytes of an Answer
-//! POST /speed/v1/streams/{name}    events, of the Content-Type -> an IngestReceipt as JSON
+//! POST /speed/v1/streams/{name}    events, of the Content-Type, with an Idempotency-Key or without -> an IngestReceipt
 //! POST /speed/v1/seal              -> 204 after all that was acknowledged before is archived
 //! POST /speed/v1/gc?dry_run=true   -> the fingerprints of removed views, whose states are dropped unless it is a dry run
 //! GET  /speed/v1/status            -> a SpeedStatus as JSON
@@ -10,24 +10,33 @@
 //!
 //! Errors are as [`wire`] has them. This is for the processes of one project, not for users: those ask serving.
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use bytes::Bytes;
 use serde::Deserialize;
 use std::sync::Arc;
-use twofold_common::{Digest, Error, IngestReceipt, SnapshotRequest, SpeedLayer, SpeedStatus, wire};
+use twofold_common::{
+    Digest, Error, IDEMPOTENCY_KEY, IdempotencyKey, IngestReceipt, IngestRequest, Intake, Interrupted, Kind,
+    SnapshotRequest, SpeedLayer, SpeedStatus, wire,
+};
 
 /// The most bytes of one request.
 const MAX_BODY: usize = 64 << 20;
 
 type Layer = State<Arc<dyn SpeedLayer>>;
 
-/// The speed layer's routes.
+/// The speed layer's routes, with the usual room for events.
 pub fn app(layer: Arc<dyn SpeedLayer>) -> Router {
+    app_with(layer, Arc::default())
+}
+
+/// The speed layer's routes, with that room for events.
+pub fn app_with(layer: Arc<dyn SpeedLayer>, intake: Arc<Intake>) -> Router {
     Router::new()
         .route("/speed/v1/snapshot", post(snapshot))
         .route("/speed/v1/streams/{name}", post(ingest))
@@ -35,21 +44,35 @@ pub fn app(layer: Arc<dyn SpeedLayer>) -> Router {
         .route("/speed/v1/gc", post(gc))
         .route("/speed/v1/status", get(status))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(Extension(intake))
         .with_state(layer)
 }
 
-struct Failure(Error);
+struct Failure {
+    status: u16,
+    error: Error,
+}
 
 impl From<Error> for Failure {
-    fn from(e: Error) -> Self {
-        Failure(e)
+    fn from(error: Error) -> Self {
+        Failure { status: wire::status(error.kind()), error }
+    }
+}
+
+impl From<Interrupted> for Failure {
+    fn from(why: Interrupted) -> Self {
+        Failure { status: why.status(), error: why.into() }
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(wire::status(self.0.kind()));
-        (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(wire::body(&self.0))).into_response()
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(wire::body(&self.error))).into_response();
+        if self.error.kind() == Kind::Busy {
+            response.headers_mut().insert(RETRY_AFTER, Intake::RETRY_AFTER_S.into());
+        }
+        response
     }
 }
 
@@ -64,10 +87,15 @@ async fn ingest(
     State(layer): Layer,
     Path(stream): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    Extension(intake): Extension<Arc<Intake>>,
+    body: Body,
 ) -> Result<Json<IngestReceipt>, Failure> {
     let format = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/x-ndjson");
-    Ok(Json(layer.ingest(&stream, format, body).await?))
+    let key = headers.get(IDEMPOTENCY_KEY).map(|v| IdempotencyKey::from_header(v.as_bytes())).transpose()?;
+    let announced = body.size_hint().exact();
+    let taken = intake.read(body.into_data_stream(), announced, MAX_BODY).await?;
+    let request = IngestRequest::new(stream, format, taken.body.clone()).with_key(key);
+    Ok(Json(taken.hold(async move { layer.ingest(request).await }).await?))
 }
 
 async fn seal(State(layer): Layer) -> Result<StatusCode, Failure> {

@@ -1,25 +1,31 @@
 //! Ingest: decoded events go to their partitions, and everything of one request into the log at once.
 //!
 //! ```text
-//! accepted + rejected = the events of the request
+//! accepted + rejected + duplicates = the events of the request
 //! ```
 //!
 //! A receipt is given after all of them are durable: the good ones in the partitions that they belong to, the bad
 //! ones in the stream of rejected events. If the log fails, none of them is.
 //!
-//! It does not detect a request that is sent twice.
+//! A request that is sent twice goes in once if it has a key; else twice, but for events whose ids the stream declares.
 
 mod partition;
+
+pub(crate) use partition::ids_of;
 
 use crate::decode::{Decoded, Decoder, Format};
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use twofold_common::{Append, Error, IngestReceipt, Log, Partition, PartitionRange, Result, StreamDef};
+use twofold_common::{
+    Append, AppendRequest, Appended, Deduplicate, Digest, Error, IngestReceipt, IngestRequest, Log, Once,
+    Partition, PartitionRange, Result, StreamDef,
+};
 
 /// A larger request is decoded on a thread for blocking work.
 const INLINE_BYTES: usize = 64 << 10;
@@ -59,85 +65,68 @@ impl Ingest {
         Ok(Ingest { log, streams: routes.collect::<Result<_>>()?, clock })
     }
 
-    /// Takes decoded events into the log, all or none.
+    /// Takes a request into the log, all or none.
     ///
     /// # Errors
-    /// `NotFound` for an unknown stream; what the log fails with.
-    pub async fn ingest(&self, stream: &str, decoded: Decoded) -> Result<IngestReceipt> {
-        self.ingest_all(stream, vec![decoded]).await
+    /// `NotFound` for an unknown stream; `Invalid` if the body as a whole cannot be read as its format; `Conflict` if
+    /// the key was used for another request; what the log fails with.
+    pub async fn ingest(&self, request: IngestRequest) -> Result<IngestReceipt> {
+        let IngestRequest { stream, format: mime, key, body } = request;
+        let format = Format::from_mime(&mime).ok_or_else(|| {
+            Error::Invalid(format!(
+                "events of type {mime} are not understood: send application/x-ndjson, text/csv or \
+                 application/vnd.apache.parquet"
+            ))
+        })?;
+        let decoder = Arc::clone(self.decoder(&stream)?);
+        let inline = format == Format::Ndjson && body.len() <= INLINE_BYTES;
+        let name = stream.clone();
+        let work = move || {
+            // The same events written in another way are another request.
+            let once = key.map(|key| Once {
+                digest: Digest::of_parts([format!("{format:?}").as_bytes(), &body]),
+                stream: name,
+                key,
+            });
+            Ok::<_, Error>((once, decode(&decoder, format, body)?))
+        };
+        let (once, parts) = if inline {
+            work()?
+        } else {
+            let decoded = tokio::task::spawn_blocking(work).await;
+            decoded.map_err(|e| Error::Internal(format!("decoding events of stream {stream}: {e}")))??
+        };
+        self.append(&stream, parts, once).await
     }
 
     /// Takes the parts of one request into the log, all or none.
-    async fn ingest_all(&self, stream: &str, parts: Vec<Decoded>) -> Result<IngestReceipt> {
+    async fn append(&self, stream: &str, parts: Vec<Decoded>, once: Option<Once>) -> Result<IngestReceipt> {
         let route = self.route(stream)?;
-        let mut receipt = IngestReceipt::default();
-        let (mut appends, mut places) = (Vec::new(), Vec::new());
+        let mut note = Note::default();
+        let mut appends = Vec::new();
         for Decoded { rows, rejected } in parts {
-            receipt = receipt.and(IngestReceipt {
+            note.receipt = note.receipt.and(IngestReceipt {
                 accepted: rows.num_rows() as u64,
                 rejected: rejected.num_rows() as u64,
-                offsets: Vec::new(),
                 reasons: distinct_reasons(&rejected),
+                ..IngestReceipt::default()
             });
             for append in route.split(stream, rows)? {
-                places.push(Some(append.partition));
+                note.places.push(Some(append.partition));
                 appends.push(append);
             }
             if rejected.num_rows() > 0 {
                 let stream = route.rejected.name.clone();
-                places.push(None);
+                note.places.push(None);
                 appends.push(Append { stream, partition: Partition(0), rows: rejected });
             }
         }
-        if !appends.is_empty() {
-            let ranges = self.log.append(appends, (self.clock)()).await?;
-            let offsets = places.into_iter().zip(ranges);
-            let offsets = offsets.filter_map(|(p, range)| Some(PartitionRange { partition: p?, range }));
-            receipt.offsets = offsets.collect();
+        if appends.is_empty() && once.is_none() {
+            return Ok(note.receipt);
         }
-        Ok(receipt)
-    }
-
-    /// Takes a body of events into the log, all or none.
-    ///
-    /// # Errors
-    /// As [`ingest`](Self::ingest); `Invalid` if the body as a whole cannot be read as `format`.
-    pub async fn ingest_body(&self, stream: &str, format: Format, body: Bytes) -> Result<IngestReceipt> {
-        if format == Format::Ndjson {
-            return self.ingest_ndjson(stream, body).await;
-        }
-        let decoder = Arc::clone(self.decoder(stream)?);
-        let decoded = tokio::task::spawn_blocking(move || {
-            let mut parts = Vec::new();
-            let keep = |part| {
-                parts.push(part);
-                Ok(())
-            };
-            match format {
-                Format::Csv => decoder.decode_csv(body.as_ref(), BODY_ROWS, keep)?,
-                Format::Parquet => decoder.decode_parquet(body, BODY_ROWS, keep)?,
-                Format::Ndjson => {}
-            }
-            Ok::<_, Error>(parts)
-        });
-        let parts =
-            decoded.await.map_err(|e| Error::Internal(format!("decoding events of {stream}: {e}")))??;
-        self.ingest_all(stream, parts).await
-    }
-
-    /// Takes a body of NDJSON into the log, all events or none.
-    ///
-    /// # Errors
-    /// As [`ingest`](Self::ingest); `Invalid` if the body is too large for one batch.
-    pub async fn ingest_ndjson(&self, stream: &str, body: Bytes) -> Result<IngestReceipt> {
-        let decoder = Arc::clone(self.decoder(stream)?);
-        let decoded = if body.len() <= INLINE_BYTES {
-            decoder.decode_ndjson(&body)?
-        } else {
-            let decoded = tokio::task::spawn_blocking(move || decoder.decode_ndjson(&body)).await;
-            decoded.map_err(|e| Error::Internal(format!("decoding events of stream {stream}: {e}")))??
-        };
-        self.ingest(stream, decoded).await
+        let note = serde_json::to_string(&note).map_err(|e| Error::Internal(e.to_string()))?;
+        let request = AppendRequest { appends, ingest_time: (self.clock)(), note, once };
+        receipt(self.log.append_request(request).await?)
     }
 
     /// The decoder of a stream's events.
@@ -164,6 +153,42 @@ impl fmt::Debug for Ingest {
     }
 }
 
+/// What a receipt needs to know of a request besides what the log says. It is kept with the request's key.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Note {
+    /// As if there were no duplicates, and without offsets.
+    receipt: IngestReceipt,
+    /// The partition of each part, `None` for rejected events.
+    places: Vec<Option<Partition>>,
+}
+
+/// The receipt for what was added, now or when the request came for the first time.
+fn receipt(appended: Appended) -> Result<IngestReceipt> {
+    let Appended { ranges, duplicates, note } = appended;
+    let Note { mut receipt, places } = serde_json::from_str(&note)
+        .map_err(|e| Error::Internal(format!("what was remembered of a request cannot be read: {e}")))?;
+    receipt.duplicates = duplicates.iter().sum();
+    receipt.accepted = receipt.accepted.saturating_sub(receipt.duplicates);
+    let offsets = places.into_iter().zip(ranges);
+    let offsets = offsets.filter_map(|(p, range)| Some(PartitionRange { partition: p?, range }));
+    receipt.offsets = offsets.filter(|offsets| !offsets.range.is_empty()).collect();
+    Ok(receipt)
+}
+
+fn decode(decoder: &Decoder, format: Format, body: Bytes) -> Result<Vec<Decoded>> {
+    let mut parts = Vec::new();
+    let keep = |part| {
+        parts.push(part);
+        Ok(())
+    };
+    match format {
+        Format::Ndjson => return Ok(vec![decoder.decode_ndjson(&body)?]),
+        Format::Csv => decoder.decode_csv(body.as_ref(), BODY_ROWS, keep)?,
+        Format::Parquet => decoder.decode_parquet(body, BODY_ROWS, keep)?,
+    }
+    Ok(parts)
+}
+
 /// The streams that a log must hold for `streams`: these, and those of their rejected events.
 pub fn with_rejected<'a>(streams: impl IntoIterator<Item = &'a StreamDef>) -> Vec<StreamDef> {
     streams.into_iter().flat_map(|stream| [stream.clone(), stream.rejected()]).collect()
@@ -184,6 +209,14 @@ impl Route {
             }
             Ok(index)
         });
+        if let Some(Deduplicate { column, .. }) = &def.deduplicate
+            && !def.schema.field_with_name(column).is_ok_and(|field| partition::is_key(field.data_type()))
+        {
+            let stream = &def.name;
+            let message =
+                format!("stream {stream}: {column} is no column that can hold ids: use a scalar column");
+            return Err(Error::Invalid(message));
+        }
         Ok(Route {
             decoder: Arc::new(Decoder::new(def)?),
             rejected: def.rejected(),
@@ -239,137 +272,4 @@ fn distinct_reasons(rejected: &RecordBatch) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::log::MemoryLog;
-    use arrow::datatypes::{DataType, Field, Schema};
-    use twofold_common::{Kind, Offset, OffsetRange};
-
-    fn stream(partition_by: Option<&str>) -> StreamDef {
-        let fields =
-            vec![Field::new("origin", DataType::Utf8, true), Field::new("n", DataType::Int64, false)];
-        StreamDef {
-            name: "flights".into(),
-            schema: Arc::new(Schema::new(fields)),
-            partitions: 3,
-            partition_by: partition_by.map(str::to_string),
-            watermark: None,
-        }
-    }
-
-    fn ingest(def: StreamDef) -> (Ingest, Arc<dyn Log>) {
-        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(&with_rejected([&def])));
-        let streams = BTreeMap::from([(def.name.clone(), def)]);
-        (Ingest::new(Arc::clone(&log), &streams, Arc::new(|| 42)).unwrap(), log)
-    }
-
-    async fn held(log: &dyn Log, stream: &str, partition: u32) -> RecordBatch {
-        let chunk = log.read(stream, Partition(partition), Offset(0), usize::MAX).await.unwrap();
-        match chunk.batches.first() {
-            Some(first) => arrow::compute::concat_batches(first.schema_ref(), &chunk.batches).unwrap(),
-            None => RecordBatch::new_empty(Arc::new(Schema::empty())),
-        }
-    }
-
-    #[tokio::test]
-    async fn good_and_bad_events_of_a_request_are_all_kept() {
-        let (ingest, log) = ingest(stream(None));
-        let body = "{\"n\":1}\n{\"n\":\"x\"}\nnot json\n{\"n\":2}\n{\"n\":\"x\"}\n";
-        let receipt = ingest.ingest_ndjson("flights", body.into()).await.unwrap();
-        assert_eq!((receipt.accepted, receipt.rejected), (2, 3));
-        let range = OffsetRange::new(Offset(0), Offset(2));
-        assert_eq!(receipt.offsets, [PartitionRange { partition: Partition(0), range }]);
-        assert_eq!(receipt.reasons.len(), 2, "{:?}", receipt.reasons);
-        assert_eq!(receipt.reasons[0], "column n: expected BIGINT, found string \"x\"");
-        let rejected = held(&*log, "flights_rejected", 0).await;
-        let raw: Vec<_> = rejected.column(1).as_binary::<i32>().iter().flatten().collect();
-        assert_eq!(raw, [b"{\"n\":\"x\"}".as_slice(), b"not json", b"{\"n\":\"x\"}"]);
-    }
-
-    #[tokio::test]
-    async fn equal_keys_meet_in_one_partition_in_order() {
-        let (ingest, log) = ingest(stream(Some("origin")));
-        let keys = ["\"EWR\"", "\"JFK\"", "\"LGA\"", "\"BOS\"", "null"];
-        let body: String = (0..50).map(|n| format!("{{\"origin\":{},\"n\":{n}}}\n", keys[n % 5])).collect();
-        let receipt = ingest.ingest_ndjson("flights", body.into()).await.unwrap();
-        assert_eq!(receipt.accepted, 50);
-        let mut homes: BTreeMap<Option<String>, u32> = BTreeMap::new();
-        let mut total = 0;
-        for PartitionRange { partition, .. } in &receipt.offsets {
-            let rows = held(&*log, "flights", partition.0).await;
-            total += rows.num_rows();
-            let numbers = rows.column(1).as_primitive::<arrow::datatypes::Int64Type>();
-            assert!(numbers.values().is_sorted(), "order is kept");
-            for origin in rows.column(0).as_string::<i32>() {
-                let home = homes.insert(origin.map(str::to_string), partition.0);
-                assert!(home.is_none_or(|home| home == partition.0));
-            }
-        }
-        assert_eq!(total, 50);
-        assert_eq!(homes[&None], 0);
-        assert!(receipt.offsets.len() > 1, "keys spread");
-    }
-
-    #[tokio::test]
-    async fn without_a_key_requests_go_round() {
-        let (ingest, _) = ingest(stream(None));
-        let mut partitions = Vec::new();
-        for _ in 0..4 {
-            let receipt = ingest.ingest_ndjson("flights", "{\"n\":1}\n{\"n\":2}".into()).await.unwrap();
-            partitions.extend(receipt.offsets.iter().map(|o| o.partition.0));
-        }
-        assert_eq!(partitions, [0, 1, 2, 0]);
-    }
-
-    #[tokio::test]
-    async fn an_unknown_stream_is_told_with_those_that_are() {
-        let (ingest, _) = ingest(stream(None));
-        let error = ingest.ingest_ndjson("flight", "{}".into()).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::NotFound);
-        assert!(error.to_string().contains("flights"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn nothing_is_appended_for_no_events() {
-        let (ingest, log) = ingest(stream(None));
-        assert_eq!(ingest.ingest_ndjson("flights", "\n \n".into()).await.unwrap(), IngestReceipt::default());
-        assert_eq!(log.bounds("flights", Partition(0)).await.unwrap().end, Offset(0));
-    }
-
-    #[test]
-    fn a_partition_column_must_exist_and_be_scalar() {
-        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(&[]));
-        let bad = BTreeMap::from([("flights".to_string(), stream(Some("dest")))]);
-        let error = Ingest::new(log, &bad, Arc::new(|| 0)).unwrap_err();
-        assert!(error.to_string().contains("dest"), "{error}");
-    }
-
-    #[test]
-    fn a_receipt_is_json_as_documented_and_back() {
-        let receipt = IngestReceipt {
-            accepted: 10,
-            offsets: vec![PartitionRange {
-                partition: Partition(0),
-                range: OffsetRange::new(Offset(0), Offset(10)),
-            }],
-            ..IngestReceipt::default()
-        };
-        let json = serde_json::to_string(&receipt).unwrap();
-        let expected =
-            r#"{"accepted":10,"rejected":0,"offsets":[{"partition":0,"start":0,"end":10}],"reasons":[]}"#;
-        assert_eq!(json, expected);
-        assert_eq!(serde_json::from_str::<IngestReceipt>(&json).unwrap(), receipt);
-    }
-
-    #[test]
-    fn receipts_add_up() {
-        let receipt = |reasons: std::ops::Range<u64>| IngestReceipt {
-            accepted: 1,
-            rejected: 2,
-            offsets: vec![],
-            reasons: reasons.map(|n| n.to_string()).collect(),
-        };
-        let sum = receipt(0..8).and(receipt(5..20));
-        assert_eq!((sum.accepted, sum.rejected, sum.reasons.len()), (2, 4, 10));
-    }
-}
+mod tests;

@@ -12,6 +12,6 @@ pub mod log;
 
 pub use decode::{Decoded, Decoder, Format, MAX_EVENT};
 pub use engine::{Engine, EngineConfig};
-pub use http::app;
+pub use http::{app, app_with};
 pub use ingest::{Clock, Ingest, with_rejected};
 pub use log::{EmbeddedLog, MemoryLog};

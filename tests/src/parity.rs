@@ -14,9 +14,9 @@ use tempfile::TempDir;
 use twofold_batch::{Archiver, Batch, Options, Outcome};
 use twofold_common::stream::{at_or_above, below};
 use twofold_common::{
-    Answer, Append, Archive, BatchViews, Catalog, Coverage, Digest, IngestReceipt, Log, NewSegment, Offset,
-    Partition, PartitionRange, Project, SealedSegments, SnapshotRequest, SpeedLayer, SpeedStatus, Store,
-    Versions,
+    Answer, Append, Archive, BatchViews, Catalog, Coverage, Digest, IngestReceipt, IngestRequest, Log,
+    NewSegment, Offset, Partition, PartitionRange, Project, SealedSegments, SnapshotRequest, SpeedLayer,
+    SpeedStatus, Store, Versions,
 };
 use twofold_serving::Serving;
 use twofold_speed::{Engine, EngineConfig, MemoryLog, with_rejected};
@@ -162,7 +162,8 @@ impl Platform {
 
     /// Takes a body of NDJSON in as producers' events are taken in: decoded, and spread over the partitions.
     pub async fn ingest_ndjson(&mut self, stream: &str, body: String) {
-        let receipt = self.engine().ingest(stream, "application/x-ndjson", body.into()).await.unwrap();
+        let request = IngestRequest::new(stream, "application/x-ndjson", body);
+        let receipt = self.engine().ingest(request).await.unwrap();
         assert_eq!(receipt.rejected, 0, "{:?}", receipt.reasons);
         for PartitionRange { partition, range } in receipt.offsets {
             let chunk = self.log.read(stream, partition, range.start, usize::MAX).await.unwrap();
@@ -422,8 +423,8 @@ impl SpeedLayer for Meddler {
         Ok(answer)
     }
 
-    async fn ingest(&self, s: &str, f: &str, b: bytes::Bytes) -> twofold_common::Result<IngestReceipt> {
-        self.engine.ingest(s, f, b).await
+    async fn ingest(&self, request: IngestRequest) -> twofold_common::Result<IngestReceipt> {
+        self.engine.ingest(request).await
     }
 
     async fn seal(&self) -> twofold_common::Result<()> {

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
-use twofold_common::{Catalog, Error, Project};
+use twofold_common::{Catalog, Error, IngestRequest, Project};
 
 /// Where the events of a file are when its queries are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +122,8 @@ impl Database {
         let platform = self.platform().await?;
         let mut taken = 0;
         for (stream, body) in bodies(&platform.project, statement).await? {
-            let receipt = platform.serving().ingest(&stream, "application/x-ndjson", body.into()).await?;
+            let request = IngestRequest::new(stream, "application/x-ndjson", body);
+            let receipt = platform.serving().ingest(request).await?;
             assert_eq!(receipt.rejected, 0, "{statement}: {:?}", receipt.reasons);
             taken += receipt.accepted;
         }

@@ -10,7 +10,7 @@ use datafusion::logical_expr::LogicalPlan;
 use std::fmt::Write;
 use std::path::Path;
 use twofold_common::stream::REJECTED_SUFFIX;
-use twofold_common::{Catalog, Cut, CutKind, Functions, Project, StreamDef, Table, View};
+use twofold_common::{Catalog, Cut, CutKind, Deduplicate, Functions, Project, StreamDef, Table, View};
 
 pub(crate) async fn run(dir: &Path, functions: &Functions, args: &CheckArgs) -> Result<()> {
     let project = Project::load_with(dir, functions)?;
@@ -50,6 +50,9 @@ fn describe_stream(stream: &StreamDef) -> String {
     let mut text =
         format!("stream {}\n  {}{by}\n", stream.name, counted(stream.partitions.into(), "partition"));
     let _ = writeln!(text, "  columns: {}", columns(&stream.schema));
+    if let Some(Deduplicate { column, within }) = &stream.deduplicate {
+        let _ = writeln!(text, "  events whose {column} came within {within:?} are left out");
+    }
     if let Some(watermark) = &stream.watermark {
         let _ = writeln!(text, "  watermark: {}", watermark.expression);
         if let Some(timeout) = watermark.idle_timeout {

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! One request at a time, so that the order of the input is the order in each partition; the next body is read while
-//! one is being answered. It is not tried again: an input that broke off in the middle is told how far it came.
+//! one is being answered. Each has a key of its own, so that one that was not answered is sent again and goes in once
+//! all the same; [`RETRIES`] times, and then an input that broke off in the middle is told how far it came.
 
 use crate::args::{IngestArgs, Input};
 use crate::client::Client;
@@ -18,9 +19,22 @@ use anyhow::{Result, bail};
 use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use twofold_common::stream::REJECTED_SUFFIX;
-use twofold_common::{Config, Functions, IngestReceipt, SpeedLayer};
-use twofold_speed::{Format, Ingest};
+use twofold_common::{
+    Config, Digest, Error, Functions, IdempotencyKey, IngestReceipt, IngestRequest, Kind, SpeedLayer,
+};
+use twofold_speed::Ingest;
+
+/// How long to wait before each further try.
+const RETRIES: [Duration; 5] = [
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
 
 pub(crate) async fn run(dir: &Path, functions: &Functions, args: &IngestArgs, command: &str) -> Result<()> {
     let feeds = Feed::all(&args.files, args.format)?;
@@ -55,7 +69,7 @@ async fn append(target: &Target, stream: &str, feed: Feed, total: &mut IngestRec
     let mut result = Ok(());
     while let Some(body) = bodies.recv().await {
         result = match body {
-            Ok(Body { bytes, read }) => target.append(stream, format, bytes).await.map(|receipt| {
+            Ok(Body { bytes, read }) => target.append_once(stream, format, bytes).await.map(|receipt| {
                 bar.inc(read);
                 *total = std::mem::take(total).and(receipt);
             }),
@@ -70,7 +84,11 @@ async fn append(target: &Target, stream: &str, feed: Feed, total: &mut IngestRec
 }
 
 fn summary(stream: &str, total: &IngestReceipt) -> String {
-    let mut text = format!("accepted {}, rejected {}\n", total.accepted, total.rejected);
+    let mut text = format!("accepted {}, rejected {}", total.accepted, total.rejected);
+    if total.duplicates > 0 {
+        text += &format!(", left out {} duplicates", total.duplicates);
+    }
+    text += "\n";
     for reason in &total.reasons {
         text += &format!("  {reason}\n");
     }
@@ -114,13 +132,44 @@ impl Target {
         Ok(Self::Log { ingest, _lock: lock })
     }
 
-    async fn append(&self, stream: &str, format: Input, body: Bytes) -> Result<IngestReceipt> {
+    /// Appends a body, and if there is no answer, or the server cannot take it now, the same again.
+    async fn append_once(&self, stream: &str, format: Input, body: Bytes) -> Result<IngestReceipt> {
+        let key = new_key(&body)?;
+        let request = IngestRequest::new(stream, format.mime(), body).with_key(Some(key));
+        let mut waits = RETRIES.iter();
+        loop {
+            let error = match self.append(request.clone()).await {
+                Ok(receipt) => return Ok(receipt),
+                Err(error) => error,
+            };
+            let kind = error.downcast_ref::<Error>().map(Error::kind);
+            let passes = matches!(kind, Some(Kind::Unavailable | Kind::Busy));
+            let Some(wait) = waits.next().filter(|_| passes && self.is_remote()) else { return Err(error) };
+            tracing::warn!(error = %error, wait_ms = wait.as_millis(), "sending the same events again");
+            tokio::time::sleep(*wait).await;
+        }
+    }
+
+    fn is_remote(&self) -> bool {
+        !matches!(self, Target::Log { .. })
+    }
+
+    async fn append(&self, request: IngestRequest) -> Result<IngestReceipt> {
         Ok(match self {
-            Target::Server(client) => client.ingest(stream, format.mime(), body).await?,
-            Target::Speed(speed) => speed.ingest(stream, format.mime(), body).await?,
-            Target::Log { ingest, .. } => ingest.ingest_body(stream, Format::from(format), body).await?,
+            Target::Server(client) => client.ingest(request).await?,
+            Target::Speed(speed) => speed.ingest(request).await?,
+            Target::Log { ingest, .. } => ingest.ingest(request).await?,
         })
     }
+}
+
+/// A key that no other request has: of this process, this moment and these bytes.
+fn new_key(body: &Bytes) -> Result<IdempotencyKey> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+    let process = std::process::id().to_le_bytes();
+    let of = Digest::of_parts([process.as_slice(), &clock::nanos().to_le_bytes(), &number, body]);
+    Ok(IdempotencyKey::new(format!("twofold-ingest-{of}"))?)
 }
 
 #[cfg(test)]
@@ -135,5 +184,38 @@ mod tests {
         let expected = "accepted 5, rejected 2\n  column n: expected BIGINT\n\
                         what was rejected is kept: SELECT reason, raw FROM s_rejected\n";
         assert_eq!(summary("s", &total), expected);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_answered_is_sent_again_with_its_key() {
+        use axum::http::{HeaderMap, StatusCode};
+        use std::sync::Mutex;
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let answers = Arc::clone(&seen);
+        let answer = move |headers: HeaderMap, body: Bytes| {
+            let mut seen = answers.lock().unwrap();
+            let key = headers["idempotency-key"].to_str().unwrap().to_string();
+            seen.push((key, body));
+            let (status, answer) = match seen.len() {
+                1 => (503, r#"{"error":"a disk is full","kind":"unavailable"}"#),
+                2 => (429, r#"{"error":"too much","kind":"busy"}"#),
+                3 | 4 => (200, r#"{"accepted":1,"rejected":0,"duplicates":0,"offsets":[],"reasons":[]}"#),
+                _ => (400, r#"{"error":"no","kind":"invalid"}"#),
+            };
+            std::future::ready((StatusCode::from_u16(status).unwrap(), answer))
+        };
+        let app = axum::Router::new().route("/v1/streams/s", axum::routing::post(answer));
+        let url = crate::node::test_server(app).await;
+        let target = Target::Server(Client::new(&url).unwrap());
+        let send = || target.append_once("s", Input::Ndjson, Bytes::from_static(b"{}"));
+        assert_eq!(send().await.unwrap().accepted, 1);
+        send().await.unwrap();
+        assert_eq!(send().await.unwrap_err().to_string(), "no", "what is wrong stays wrong");
+        let seen = seen.lock().unwrap();
+        assert_eq!(seen.len(), 5);
+        assert!(seen[..3].iter().all(|sent| *sent == seen[0]), "{seen:?}");
+        let mut keys: Vec<_> = seen[2..].iter().map(|(key, _)| key).collect();
+        keys.dedup();
+        assert_eq!(keys.len(), 3, "each request has a key of its own: {keys:?}");
     }
 }

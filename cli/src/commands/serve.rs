@@ -9,7 +9,7 @@ use anyhow::Result;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::task::JoinSet;
-use twofold_common::Functions;
+use twofold_common::{Functions, Intake};
 use twofold_serving::Serving;
 
 pub(crate) async fn run(dir: &Path, functions: &Functions, args: &ServeArgs) -> Result<()> {
@@ -28,7 +28,9 @@ pub(crate) async fn run(dir: &Path, functions: &Functions, args: &ServeArgs) -> 
     let serving = Arc::new(serving);
     let url = listener.url();
     let mut tasks = JoinSet::new();
-    spawn_server(&mut tasks, listener, twofold_serving::app(Arc::clone(&serving)), &shutdown);
+    let intake = Arc::new(Intake::new(&site.project.config.ingest));
+    let app = twofold_serving::app_with(Arc::clone(&serving), intake);
+    spawn_server(&mut tasks, listener, app, &shutdown);
     tasks.spawn(Reload::of_serving(&site, &stores, serving).run(shutdown.clone()));
     let run_file = RunFile::publish(site.data_dir(), Layer::Serve, &url).await?;
     if run_file.is_none() {

@@ -8,8 +8,9 @@ use crate::progress::{watch_building, while_building};
 use crate::text::{counted, print};
 use anyhow::Result;
 use std::path::Path;
+use std::sync::Arc;
 use tokio::task::JoinSet;
-use twofold_common::{Functions, SpeedLayer};
+use twofold_common::{Functions, Intake, SpeedLayer};
 
 pub(crate) async fn run(dir: &Path, functions: &Functions, args: &SpeedArgs, command: &str) -> Result<()> {
     let site = Site::load(dir, functions).await?;
@@ -40,7 +41,8 @@ async fn serve(site: &Site, command: &str) -> Result<()> {
     let mut tasks = JoinSet::new();
     node.start(&shutdown, &mut tasks);
     let url = listener.url();
-    spawn_server(&mut tasks, listener, twofold_speed::app(node.layer()), &shutdown);
+    let intake = Arc::new(Intake::new(&site.project.config.ingest));
+    spawn_server(&mut tasks, listener, twofold_speed::app_with(node.layer(), intake), &shutdown);
     tasks.spawn(watch_building(node.layer(), shutdown.clone()));
     tasks.spawn(Reload::of_node(&node, &stores, None).run(shutdown.clone()));
     let _run_file = RunFile::publish(site.data_dir(), Layer::Speed, &url).await?;

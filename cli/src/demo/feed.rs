@@ -12,7 +12,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use twofold_common::{Coverage, Offset, Partition};
+use twofold_common::{Coverage, IngestRequest, Offset, Partition};
 
 /// How many events one request has.
 const REQUEST_ROWS: usize = 8_192;
@@ -49,7 +49,7 @@ impl<'a> Feed<'a> {
         let mut requests = write(self.events.slice(self.sent, upto - self.sent));
         while let Some(request) = requests.recv().await {
             let (rows, body) = request?;
-            let receipt = self.client.ingest(STREAM, Input::Ndjson.mime(), body).await?;
+            let receipt = self.client.ingest(IngestRequest::new(STREAM, Input::Ndjson.mime(), body)).await?;
             if receipt.rejected > 0 {
                 let reason = receipt.reasons.first().context("a rejection without a reason")?;
                 bail!("{} events were rejected: {reason}", receipt.rejected);

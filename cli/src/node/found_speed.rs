@@ -6,11 +6,12 @@
 use super::run_file::{Layer, find};
 use super::site::Site;
 use async_trait::async_trait;
-use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use twofold_common::{Answer, Digest, IngestReceipt, Result, SnapshotRequest, SpeedLayer, SpeedStatus};
+use twofold_common::{
+    Answer, Digest, IngestReceipt, IngestRequest, Result, SnapshotRequest, SpeedLayer, SpeedStatus,
+};
 use twofold_serving::HttpSpeed;
 
 /// How long a speed layer may take to say that it is there.
@@ -67,8 +68,8 @@ impl SpeedLayer for FoundSpeed {
         self.current()?.snapshot(request).await
     }
 
-    async fn ingest(&self, stream: &str, format: &str, body: Bytes) -> Result<IngestReceipt> {
-        self.current()?.ingest(stream, format, body).await
+    async fn ingest(&self, request: IngestRequest) -> Result<IngestReceipt> {
+        self.current()?.ingest(request).await
     }
 
     async fn seal(&self) -> Result<()> {

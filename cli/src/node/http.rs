@@ -1,13 +1,29 @@
 //! Sockets: taking an address, and answering on it until the switch is flipped.
+//!
+//! Each connection is served on its own, and holds nothing that another one needs but a file handle. One that has not
+//! sent the whole head of a request within [`HEADERS_WITHIN`], counted from when it could, is closed; so are those on
+//! which nothing is asked. There are at most [`CONNECTIONS`] at once, and the next ones wait until others go: so that
+//! there are file handles left for what is stored. If the system has none left, it is asked again a little later.
 
 use super::shutdown::Shutdown;
 use anyhow::{Context, Result, anyhow};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+/// How long a client may take to send the head of a request.
+const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+/// How many connections are served at once, at each address.
+const CONNECTIONS: usize = 384;
+/// How long to wait if the system gives no connection.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 /// How long open requests may take to end after the switch was flipped.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -16,6 +32,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) struct Listener {
     inner: TcpListener,
     address: SocketAddr,
+    headers_within: Duration,
 }
 
 impl Listener {
@@ -23,7 +40,7 @@ impl Listener {
     pub(crate) async fn bind(address: SocketAddr, setting: &str) -> Result<Self> {
         let inner = TcpListener::bind(address).await.map_err(|e| refused(address, setting, &e))?;
         let address = inner.local_addr().context("the address that was taken")?;
-        Ok(Self { inner, address })
+        Ok(Self { inner, address, headers_within: HEADERS_WITHIN })
     }
 
     /// Where this is found from the same machine.
@@ -41,19 +58,70 @@ impl Listener {
     /// Answers until the switch is flipped, and then what is still being asked.
     pub(crate) fn answer(self, app: axum::Router, shutdown: Shutdown) -> JoinHandle<Result<()>> {
         tokio::spawn(async move {
-            let stop = shutdown.clone();
-            let server =
-                axum::serve(self.inner, app).with_graceful_shutdown(async move { stop.requested().await });
-            let late = async {
-                shutdown.requested().await;
-                tokio::time::sleep(GRACE).await;
-            };
-            tokio::select! {
-                done = async { server.await } => done.context("answering HTTP"),
-                () = late => Ok(()),
+            let connections = Arc::new(Semaphore::new(CONNECTIONS));
+            loop {
+                let next = async {
+                    let room = Arc::clone(&connections).acquire_owned().await;
+                    (self.inner.accept().await, room)
+                };
+                let (accepted, room) = tokio::select! {
+                    next = next => next,
+                    () = shutdown.requested() => break,
+                };
+                match accepted {
+                    Ok((socket, _)) => {
+                        let served = serve(socket, app.clone(), self.headers_within, shutdown.clone());
+                        tokio::spawn(async move {
+                            served.await;
+                            drop(room);
+                        });
+                    }
+                    Err(e) if is_of_the_client(&e) => {}
+                    Err(e) => {
+                        tracing::error!(error = %e, "no connection can be accepted now");
+                        tokio::time::sleep(ACCEPT_AGAIN).await;
+                    }
+                }
             }
+            drop(self.inner);
+            let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+            // After the grace those that are left are cut off when the process ends.
+            drop(tokio::time::timeout(GRACE, connections.acquire_many(all)).await);
+            Ok(())
         })
     }
+}
+
+/// Answers what is asked on one connection.
+async fn serve(socket: TcpStream, app: axum::Router, headers_within: Duration, shutdown: Shutdown) {
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(headers_within);
+    let connection = builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(app));
+    let mut connection = std::pin::pin!(connection);
+    let mut stop = std::pin::pin!(shutdown.requested());
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            done = connection.as_mut() => {
+                if let Err(e) = done {
+                    tracing::debug!(error = e, "a connection ended");
+                }
+                return;
+            }
+            () = stop.as_mut(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// Whether a connection was lost before it was accepted: that is no trouble of ours.
+fn is_of_the_client(e: &std::io::Error) -> bool {
+    matches!(
+        e.kind(),
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused
+    )
 }
 
 fn refused(address: SocketAddr, setting: &str, e: &std::io::Error) -> anyhow::Error {
@@ -101,5 +169,48 @@ mod tests {
     async fn an_address_for_everybody_is_found_on_loopback() {
         let listener = Listener::bind("0.0.0.0:0".parse().unwrap(), "").await.unwrap();
         assert_eq!(listener.url(), format!("http://127.0.0.1:{}", listener.address.port()));
+    }
+
+    #[tokio::test]
+    async fn a_head_that_does_not_come_is_not_waited_for() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut listener = Listener::bind(ANY, "--listen").await.unwrap();
+        listener.headers_within = Duration::from_millis(200);
+        let (address, url) = (listener.address, listener.url());
+        let (_stopper, shutdown) = Shutdown::new();
+        let app = axum::Router::new().route("/", axum::routing::get(|| async { "here" }));
+        let _server = listener.answer(app, shutdown);
+        // Nothing at all, half a head, and a head that drips.
+        let mut waiting = Vec::new();
+        for sent in ["", "GET / HTTP/1.1\r\nHost: x\r\n", "POST / HT"] {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            socket.write_all(sent.as_bytes()).await.unwrap();
+            waiting.push(socket);
+        }
+        assert_eq!(reqwest::get(&url).await.unwrap().text().await.unwrap(), "here");
+        for mut socket in waiting {
+            let mut answer = Vec::new();
+            let closed = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut answer)).await;
+            assert!(closed.is_ok(), "it is still open");
+            assert!(!answer.starts_with(b"HTTP/1.1 200"));
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_that_end_make_room_for_others() {
+        let listener = Listener::bind(ANY, "--listen").await.unwrap();
+        let (address, url) = (listener.address, listener.url());
+        let (_stopper, shutdown) = Shutdown::new();
+        let app = axum::Router::new().route("/", axum::routing::get(|| async { "here" }));
+        let _server = listener.answer(app, shutdown);
+        let mut held = Vec::new();
+        for _ in 0..CONNECTIONS {
+            held.push(TcpStream::connect(address).await.unwrap());
+        }
+        let asked = tokio::spawn(reqwest::get(url));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!asked.is_finished(), "there is no room yet");
+        held.truncate(1);
+        assert_eq!(asked.await.unwrap().unwrap().text().await.unwrap(), "here");
     }
 }

@@ -37,6 +37,9 @@ pub(crate) use speed_node::open_log;
 pub use up::{Listen, Up};
 pub(crate) use up::{SERVE_SETTING, SPEED_SETTING, join, spawn_server};
 
+#[cfg(test)]
+mod ingest_tests;
+
 /// A server for tests: its URL. It answers as long as the test runs.
 #[cfg(test)]
 pub(crate) async fn test_server(app: axum::Router) -> String {

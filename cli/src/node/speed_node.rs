@@ -34,7 +34,8 @@ pub(crate) async fn open_log(
     command: &str,
 ) -> Result<(DataLock, Arc<dyn Log>)> {
     let lock = DataLock::take(site.data_dir(), command)?;
-    let log = EmbeddedLog::open(&site.data_dir().join("log.redb"), &site.streams())?;
+    let remember = site.project.config.ingest.remember_keys;
+    let log = EmbeddedLog::open_with(&site.data_dir().join("log.redb"), &site.streams(), remember)?;
     for stream in site.catalog.streams().values() {
         if has_events(&log, stream).await? {
             stores.archive.declare(stream).await?;

@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::task::JoinSet;
+use twofold_common::Intake;
 use twofold_serving::Serving;
 
 /// Where to listen instead of where `twofold.toml` says.
@@ -55,9 +56,12 @@ impl Up {
         let mut tasks = JoinSet::new();
         node.start(shutdown, &mut tasks);
         let (speed_url, url) = (speed.url(), serve.url());
-        spawn_server(&mut tasks, speed, twofold_speed::app(node.layer()), shutdown);
+        // One process, one memory: both addresses share the room.
+        let intake = Arc::new(Intake::new(&config.ingest));
+        spawn_server(&mut tasks, speed, twofold_speed::app_with(node.layer(), Arc::clone(&intake)), shutdown);
         let serving = serving(&stores, &node);
-        spawn_server(&mut tasks, serve, twofold_serving::app(Arc::clone(&serving)), shutdown);
+        let app = twofold_serving::app_with(Arc::clone(&serving), intake);
+        spawn_server(&mut tasks, serve, app, shutdown);
         tasks.spawn(Reload::of_node(&node, &stores, Some(serving)).run(shutdown.clone()));
         tasks.spawn(schedule::run(node.site().subscribe(), stores, node.layer(), shutdown.clone()));
         tasks.spawn(watch_building(node.layer(), shutdown.clone()));
@@ -128,7 +132,7 @@ mod tests {
     use crate::commands::batch;
     use crate::node::Door;
     use std::path::Path;
-    use twofold_common::{Functions, template};
+    use twofold_common::{Functions, IngestRequest, template};
 
     fn project() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -163,7 +167,7 @@ mod tests {
         assert!(held.contains("is held by process"), "{held}");
         let client = crate::client::Client::new(up.url()).unwrap();
         for answer in ["page,clicks\n/home,1\n", "page,clicks\n/home,2\n"] {
-            client.ingest("clicks", "application/x-ndjson", EVENT.into()).await.unwrap();
+            client.ingest(IngestRequest::new("clicks", "application/x-ndjson", EVENT)).await.unwrap();
             assert_eq!(clicks(dir.path()).await, (true, answer.to_string()));
             let site = Site::load(dir.path(), &Functions::new()).await.unwrap();
             let reports = batch(&site, &BatchArgs::default(), "twofold batch").await.unwrap();

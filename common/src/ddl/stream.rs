@@ -4,7 +4,7 @@ use super::options::Options;
 use super::parser::{StatementParser, normalize};
 use super::{Location, Statement, columns, watermark};
 use crate::error::Result;
-use crate::stream::{StreamDef, Watermark};
+use crate::stream::{Deduplicate, StreamDef, Watermark};
 use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use arrow::datatypes::{IntervalMonthDayNano, Schema};
 use datafusion::sql::sqlparser::ast::{ColumnDef, Expr};
@@ -15,6 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const MAX_PARTITIONS: u32 = 1024;
+const OPTIONS: &[&str] =
+    &["partitions", "partition_by", "idle_timeout", "deduplicate_by", "deduplicate_within"];
+/// How long ids are remembered if the statement does not say.
+const DEDUPLICATE_WITHIN: Duration = Duration::from_secs(24 * 3600);
 
 /// `WATERMARK FOR column AS expression`, as it is written.
 pub(super) struct WatermarkClause {
@@ -28,7 +32,7 @@ pub(super) struct WatermarkClause {
 pub(super) fn parse(parser: &mut StatementParser<'_>, location: Location) -> Result<Statement> {
     let name = parser.name("stream")?;
     let (columns, clause) = body(parser)?;
-    let options = Options::parse(parser, &["partitions", "partition_by", "idle_timeout"])?;
+    let options = Options::parse(parser, OPTIONS)?;
     let schema = stream_schema(&location, columns)?;
     let watermark = match clause {
         Some(clause) => {
@@ -48,7 +52,8 @@ pub(super) fn parse(parser: &mut StatementParser<'_>, location: Location) -> Res
     let stream = StreamDef {
         name,
         partitions: options.number("partitions", 1..=MAX_PARTITIONS)?.unwrap_or(1),
-        partition_by: partition_by(&options, &schema)?,
+        partition_by: column_option(&options, "partition_by", "'origin'", &schema)?,
+        deduplicate: deduplicate(&options, &schema)?,
         schema: Arc::new(schema),
         watermark,
     };
@@ -116,16 +121,30 @@ fn interval(text: &str) -> Option<Duration> {
     (length > 0).then(|| Duration::from_nanos(length))
 }
 
-fn partition_by(options: &Options, schema: &Schema) -> Result<Option<String>> {
-    let expected = "the name of a column, as 'origin'";
-    let column = options.text("partition_by", expected, |text| Some(text.to_string()))?;
-    let (Some(column), Some(at)) = (column, options.location("partition_by")) else { return Ok(None) };
+fn deduplicate(options: &Options, schema: &Schema) -> Result<Option<Deduplicate>> {
+    let within = options.text("deduplicate_within", "an interval, as '1 day'", interval)?;
+    let Some(column) = column_option(options, "deduplicate_by", "'event_id'", schema)? else {
+        return match options.location("deduplicate_within") {
+            Some(at) => {
+                Err(at.error("option `deduplicate_within`: name the column of ids, `deduplicate_by`"))
+            }
+            None => Ok(None),
+        };
+    };
+    Ok(Some(Deduplicate { column, within: within.unwrap_or(DEDUPLICATE_WITHIN) }))
+}
+
+/// An option that names a column of single values.
+fn column_option(options: &Options, key: &str, example: &str, schema: &Schema) -> Result<Option<String>> {
+    let expected = format!("the name of a column, as {example}");
+    let column = options.text(key, &expected, |text| Some(text.to_string()))?;
+    let (Some(column), Some(at)) = (column, options.location(key)) else { return Ok(None) };
     match schema.column_with_name(&column) {
         Some((_, field)) if columns::is_scalar(field.data_type()) => Ok(Some(column)),
         Some((_, field)) => Err(at.error(format!(
-            "option `partition_by`: column `{column}` is {}; expected a column of single values",
+            "option `{key}`: column `{column}` is {}; expected a column of single values",
             field.data_type()
         ))),
-        None => Err(at.error(format!("option `partition_by`: the stream has no column `{column}`"))),
+        None => Err(at.error(format!("option `{key}`: the stream has no column `{column}`"))),
     }
 }

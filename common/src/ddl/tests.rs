@@ -69,6 +69,7 @@ fn a_stream_has_its_columns_options_and_watermark() {
             expression: "event_time - INTERVAL '1 hour'".into(),
             idle_timeout: None,
         }),
+        deduplicate: None,
     };
     assert_eq!(stream(FLIGHTS), expected);
 }
@@ -108,6 +109,23 @@ fn columns_that_cannot_be_are_refused() {
         ("CREATE STREAM s (a JSON)", "column `a`: Unsupported SQL type JSON"),
         ("CREATE STREAM s (a STRUCT<b INTERVAL>)", "column `a` is an INTERVAL: Parquet cannot hold it"),
         ("CREATE STREAM s (WATERMARK FOR a AS a)", "a stream needs at least one column"),
+    ]);
+}
+
+#[test]
+fn events_are_told_apart_by_a_column_for_a_bounded_time() {
+    let by = |options: &str| stream(&format!("CREATE STREAM s (id TEXT, tags TEXT[]) WITH ({options})"));
+    let found = by("deduplicate_by = 'id'").deduplicate.unwrap();
+    assert_eq!((found.column.as_str(), found.within.as_secs()), ("id", 86_400));
+    let found = by("deduplicate_by = 'id', deduplicate_within = '90 minutes'").deduplicate.unwrap();
+    assert_eq!(found.within.as_secs(), 5400);
+    assert_eq!(by("partitions = 2").deduplicate, None);
+    let sql = |options: &str| format!("CREATE STREAM s (id TEXT, tags TEXT[])\nWITH ({options})");
+    refused(&[
+        (&sql("deduplicate_by = 'key'"), "option `deduplicate_by`: the stream has no column `key`"),
+        (&sql("deduplicate_by = 'tags'"), "expected a column of single values"),
+        (&sql("deduplicate_within = '1 day'"), "name the column of ids, `deduplicate_by`"),
+        (&sql("deduplicate_by = 'id', deduplicate_within = '1 month'"), "expected an interval, as '1 day'"),
     ]);
 }
 

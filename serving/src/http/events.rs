@@ -2,14 +2,14 @@
 
 use super::failure::Failure;
 use crate::query::Serving;
-use axum::Json;
-use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::body::{Body, HttpBody};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use bytes::Bytes;
+use axum::{Extension, Json};
 use std::sync::Arc;
-use twofold_common::{Error, IngestReceipt};
+use twofold_common::{Error, IDEMPOTENCY_KEY, IdempotencyKey, IngestReceipt, IngestRequest, Intake};
 
 /// How many bytes one request may have.
 pub const INGEST_LIMIT: usize = 64 << 20;
@@ -21,14 +21,16 @@ pub(super) async fn append(
     State(serving): State<Arc<Serving>>,
     stream: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Extension(intake): Extension<Arc<Intake>>,
+    body: Body,
 ) -> Result<Json<IngestReceipt>, Failure> {
     let Path(stream) = stream.map_err(|e| Error::Invalid(e.body_text()))?;
-    let body = body.map_err(|e| {
-        let advice = "send the events in several requests, cut at the ends of lines";
-        Failure::rejected(e.status(), e.body_text(), INGEST_LIMIT, advice)
-    })?;
-    Ok(Json(serving.ingest(&stream, format(&headers), body).await?))
+    let key = headers.get(IDEMPOTENCY_KEY).map(|key| IdempotencyKey::from_header(key.as_bytes()));
+    let key = key.transpose()?;
+    let announced = body.size_hint().exact();
+    let taken = intake.read(body.into_data_stream(), announced, INGEST_LIMIT).await?;
+    let request = IngestRequest::new(stream, format(&headers), taken.body.clone()).with_key(key);
+    Ok(Json(taken.hold(async move { serving.ingest(request).await }).await?))
 }
 
 fn format(headers: &HeaderMap) -> &str {

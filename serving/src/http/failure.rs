@@ -1,9 +1,10 @@
 //! Errors as HTTP answers.
 
 use axum::Json;
+use axum::http::header::RETRY_AFTER;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use twofold_common::{Error, Kind, wire};
+use twofold_common::{Error, Intake, Interrupted, Kind, wire};
 
 /// An error and the status that tells of it.
 #[derive(Debug)]
@@ -36,13 +37,24 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<Interrupted> for Failure {
+    fn from(why: Interrupted) -> Self {
+        let status = StatusCode::from_u16(why.status());
+        Self::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), why.into())
+    }
+}
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         match self.error.kind() {
             Kind::Corrupt | Kind::Internal => tracing::error!(error = %self.error, "a request failed"),
             _ => tracing::debug!(error = %self.error, "a request was refused"),
         }
-        (self.status, Json(wire::body(&self.error))).into_response()
+        let mut response = (self.status, Json(wire::body(&self.error))).into_response();
+        if self.error.kind() == Kind::Busy {
+            response.headers_mut().insert(RETRY_AFTER, Intake::RETRY_AFTER_S.into());
+        }
+        response
     }
 }
 

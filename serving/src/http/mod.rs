@@ -1,7 +1,7 @@
 //! The HTTP interface.
 //!
 //! ```text
-//! POST /v1/streams/{name}     events -> {"accepted", "rejected", "offsets", "reasons"} after they are durable
+//! POST /v1/streams/{name}     events -> {"accepted", "rejected", "duplicates", "offsets", "reasons"} after they are durable
 //! POST /v1/sql                {"sql": "…"} -> {"columns", "rows", "coverage", "watermark"}
 //! GET  /v1/views/{name}       ?column=value&… -> the same
 //! GET  /v1/status             see [`Status`](crate::Status)
@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Events are of the request's `Content-Type`; without one, or with that of a form, which some clients send
-//! unasked, they are `application/x-ndjson`. A body has at most [`INGEST_LIMIT`] bytes.
+//! unasked, they are `application/x-ndjson`. A body has at most [`INGEST_LIMIT`] bytes; what is held of bodies at once is
+//! bounded by an [`Intake`]. A request with an `Idempotency-Key` may be sent again.
 //!
 //! Rows come as JSON, CSV or an Arrow stream: `?format=json|csv|arrow`, else the first of these that `Accept`
 //! names, else JSON. CSV and Arrow have the coverage in the header `twofold-coverage` if it is short, Arrow
@@ -31,16 +32,22 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use failure::Failure;
 use std::sync::Arc;
+use twofold_common::Intake;
 
 pub use events::INGEST_LIMIT;
 
-/// The HTTP interface of a serving layer.
+/// The HTTP interface of a serving layer, with the usual room for events.
 pub fn app(serving: Arc<Serving>) -> Router {
+    app_with(serving, Arc::default())
+}
+
+/// The HTTP interface of a serving layer, with that room for events.
+pub fn app_with(serving: Arc<Serving>, intake: Arc<Intake>) -> Router {
     Router::new()
-        .route("/v1/streams/{name}", post(events::append).layer(DefaultBodyLimit::max(INGEST_LIMIT)))
+        .route("/v1/streams/{name}", post(events::append).layer(Extension(intake)))
         .route("/v1/sql", post(rows::sql).layer(DefaultBodyLimit::max(rows::SQL_LIMIT)))
         .route("/v1/views/{name}", get(rows::view))
         .route("/v1/status", get(status))

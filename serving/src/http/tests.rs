@@ -144,6 +144,19 @@ async fn events_are_passed_on_with_their_type() {
 }
 
 #[tokio::test]
+async fn the_key_of_a_request_is_passed_on() {
+    let world = World::new().await;
+    for key in ["k-1", "no key"] {
+        let request = Request::post("/v1/streams/flights").header("Idempotency-Key", key);
+        let (status, _, _) = send(&world, request.body(Body::from("{}")).unwrap()).await;
+        assert_eq!(status == StatusCode::OK, key == "k-1");
+    }
+    post(&world, "/v1/streams/flights", "{}").await;
+    let keys = world.speed.script(|s| s.keys.clone());
+    assert_eq!(keys, [Some(twofold_common::IdempotencyKey::new("k-1").unwrap()), None]);
+}
+
+#[tokio::test]
 async fn a_body_that_is_too_large_is_413_and_not_passed_on() {
     let world = World::new().await;
     let (status, body) = post(&world, "/v1/streams/flights", vec![b'\n'; INGEST_LIMIT + 1]).await;

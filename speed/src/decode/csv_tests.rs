@@ -7,8 +7,15 @@ use twofold_common::{Kind, StreamDef};
 
 fn decoder(fields: Vec<Field>) -> Decoder {
     let schema = Arc::new(Schema::new(fields));
-    Decoder::new(&StreamDef { name: "s".into(), schema, partitions: 1, partition_by: None, watermark: None })
-        .unwrap()
+    Decoder::new(&StreamDef {
+        name: "s".into(),
+        schema,
+        partitions: 1,
+        partition_by: None,
+        watermark: None,
+        deduplicate: None,
+    })
+    .unwrap()
 }
 
 fn flights() -> Decoder {

@@ -11,6 +11,7 @@ fn stream(fields: Vec<Field>) -> StreamDef {
         partitions: 1,
         partition_by: None,
         watermark: None,
+        deduplicate: None,
     }
 }
 

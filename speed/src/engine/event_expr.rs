@@ -98,6 +98,7 @@ mod tests {
             partitions: 1,
             partition_by: None,
             watermark: None,
+            deduplicate: None,
         }
     }
 

@@ -17,6 +17,7 @@ fn stream_with(expression: &str) -> StreamDef {
         partitions: 1,
         partition_by: None,
         watermark: Some(watermark),
+        deduplicate: None,
     }
 }
 

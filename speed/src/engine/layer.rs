@@ -2,17 +2,15 @@
 
 use super::held::{Held, Place};
 use super::{Engine, Ordering, PoisonError};
-use crate::decode::Format;
 use async_trait::async_trait;
-use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::timeout;
 use twofold_common::stream::below;
 use twofold_common::{
-    Answer, Digest, Error, IngestReceipt, LateEvents, Offset, Offsets, Partition, PartitionStatus,
-    PartitionWatermark, Result, Snapshot, SnapshotRequest, SpeedLayer, SpeedStatus, SpeedViewStatus,
-    StreamDef, StreamRequest, Tail,
+    Answer, Digest, Error, IngestReceipt, IngestRequest, LateEvents, Offset, Offsets, Partition,
+    PartitionStatus, PartitionWatermark, Result, Snapshot, SnapshotRequest, SpeedLayer, SpeedStatus,
+    SpeedViewStatus, StreamDef, StreamRequest, Tail,
 };
 
 /// How long a snapshot waits for what was acknowledged before it.
@@ -53,14 +51,8 @@ impl SpeedLayer for Engine {
         Ok(Answer::Snapshot(snapshot))
     }
 
-    async fn ingest(&self, stream: &str, format: &str, body: Bytes) -> Result<IngestReceipt> {
-        let format = Format::from_mime(format).ok_or_else(|| {
-            Error::Invalid(format!(
-                "events of type {format} are not understood: send application/x-ndjson, text/csv or \
-                 application/vnd.apache.parquet"
-            ))
-        })?;
-        self.ingest.ingest_body(stream, format, body).await
+    async fn ingest(&self, request: IngestRequest) -> Result<IngestReceipt> {
+        self.ingest.ingest(request).await
     }
 
     async fn seal(&self) -> Result<()> {

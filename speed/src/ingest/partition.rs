@@ -32,8 +32,27 @@ pub(super) fn partitions_of(column: &ArrayRef, partitions: u32) -> Result<Vec<Pa
     Ok(out)
 }
 
-/// Whether values of a type can choose the partition.
-pub(super) fn is_key(data_type: &DataType) -> bool {
+/// What tells the values of `column` apart: the first 16 bytes of BLAKE3(tag | canonical bytes), big-endian.
+///
+/// # Errors
+/// If [`is_key`] does not hold for the column's type.
+pub(crate) fn ids_of(column: &ArrayRef) -> Result<Vec<Option<u128>>, ArrowError> {
+    let mut out = Vec::with_capacity(column.len());
+    let mut buffer = Vec::with_capacity(64);
+    each_canonical(column, &mut |tag, bytes| {
+        out.push(bytes.map(|bytes| {
+            buffer.clear();
+            buffer.push(tag);
+            buffer.extend_from_slice(bytes);
+            let [head @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *Digest::of(&buffer).as_bytes();
+            u128::from_be_bytes(head)
+        }));
+    })?;
+    Ok(out)
+}
+
+/// Whether values of a type can choose the partition, and tell events apart.
+pub(crate) fn is_key(data_type: &DataType) -> bool {
     each_canonical(&arrow::array::new_empty_array(data_type), &mut |_, _| ()).is_ok()
 }
 

@@ -2,6 +2,8 @@
 //!
 //! It does not assume that offsets are contiguous, nor that they start at 0.
 
+mod requests;
+
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, TimestampNanosecondType};
 use std::collections::BTreeSet;
@@ -35,6 +37,7 @@ where
     one_append_is_all_or_nothing(make("atomic", &streams())?).await?;
     appends_are_announced(make("announced", &streams())?).await?;
     concurrent_appends_lose_nothing(make("concurrent", &streams())?).await?;
+    requests::conformance(&make).await?;
     a_reopened_log_holds_what_it_held(&make).await?;
     a_stream_may_gain_a_nullable_column(&make).await
 }
@@ -54,6 +57,7 @@ fn events(gained: bool) -> StreamDef {
         partitions: 2,
         partition_by: None,
         watermark: None,
+        deduplicate: None,
     }
 }
 

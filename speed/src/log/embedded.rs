@@ -12,42 +12,46 @@
 //! warm one checks and copies the batch, up to some milliseconds that should not hold up an async worker.
 //!
 //! It fails with `Conflict` if another process holds the file, `Corrupt` if the file is damaged or newer, and
-//! `Unavailable` if the disk fails; after that the log answers nothing until it is opened anew. If the disk fails
-//! in the very act of committing, what was told to be lost may turn up when it is opened again.
+//! `Unavailable` if the disk fails. Then the file is opened anew by itself, at once and again and again; what was durable
+//! can be read meanwhile if the disk gives it, and appends go in again when the disk takes them. If the disk fails in
+//! the very act of committing, what was being written may turn up afterwards: the error says when that is so.
 
 use super::failure::Worked;
+use super::file::{Disk, LogFile, RealDisk, guarded};
+use super::ids::{self, Ids};
 use super::stored::{self, Place};
-use super::tables::{EVENTS, META, PARTITIONS};
-use super::writer::{Command, Part, Writer};
+use super::tables::{EVENTS, ID_TIMES, IDS, META, PARTITIONS, REQUEST_TIMES, REQUESTS};
+use super::writer::{Command, Entry, Part, Writer};
 use super::{Declared, Partitions, find_bounds, no_partition, trimmed};
-use arrow::error::ArrowError;
+use crate::ingest::ids_of;
 use async_trait::async_trait;
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableError};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use redb::{Database, ReadableDatabase, ReadableTable, TableError};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::timeout;
 use twofold_common::{
-    Append, Error, Log, LogBounds, LogChunk, Offset, OffsetRange, Partition, Result, StreamDef,
+    AppendRequest, Appended, Error, Kind, Log, LogBounds, LogChunk, Offset, OffsetRange, Partition,
+    REMEMBER_KEYS, Result, StreamDef,
 };
 
 /// The format of the file that is written, and the newest that is read.
 const FORMAT: u32 = 1;
-/// How much of the file is held in memory.
-const CACHE_BYTES: usize = 128 << 20;
 /// How many encoded bytes may wait to be written.
 const ROOM_BYTES: usize = 64 << 20;
 /// How many appends may wait to be written.
 const ROOM_APPENDS: usize = 1024;
 /// Appends of more rows are encoded on a thread for blocking work.
 const INLINE_ROWS: usize = 4096;
+/// How long a read waits for a file that is being opened anew.
+const REOPENED_WITHIN: Duration = Duration::from_secs(2);
 
 /// The log of a project, in one file.
 pub struct EmbeddedLog {
-    path: String,
-    db: Arc<Database>,
-    declared: Declared,
+    file: Arc<LogFile>,
+    declared: Arc<Declared>,
     bounds: Arc<RwLock<Partitions>>,
     /// In units of 1 KiB.
     room: Arc<Semaphore>,
@@ -59,34 +63,58 @@ pub struct EmbeddedLog {
 impl EmbeddedLog {
     /// Opens the log at `path`, or makes one there, for `streams` (with those of rejected events, see
     /// [`StreamDef::rejected`]). Streams and partitions that are new to it are added; those that it has and
-    /// `streams` has not are kept, and can be read.
+    /// `streams` has not are kept, and can be read. Keys of requests are remembered for [`REMEMBER_KEYS`].
     ///
     /// # Errors
     /// `Conflict` if another process holds the file; `Corrupt` if it is damaged, no log, or of a newer version.
     pub fn open(path: &Path, streams: &[StreamDef]) -> Result<EmbeddedLog> {
+        Self::open_with(path, streams, REMEMBER_KEYS)
+    }
+
+    /// The same; keys of requests are remembered for `remember`.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn open_with(path: &Path, streams: &[StreamDef], remember: Duration) -> Result<EmbeddedLog> {
         let is_new = !path.exists();
-        let name = path.display().to_string();
-        let db = guarded(&name, || Ok(Builder::new().set_cache_size(CACHE_BYTES).create(path)?))?;
-        let bounds = guarded(&name, || prepare(&db, &name, streams))?;
+        let log = Self::open_on(Box::new(RealDisk(path.to_path_buf())), path, streams, remember)?;
         if is_new {
             sync_directory(path)?;
         }
-        let (db, bounds) = (Arc::new(db), Arc::new(RwLock::new(bounds)));
+        Ok(log)
+    }
+
+    fn open_on(
+        disk: Box<dyn Disk>,
+        path: &Path,
+        streams: &[StreamDef],
+        remember: Duration,
+    ) -> Result<EmbeddedLog> {
+        let file = Arc::new(LogFile::create(path, disk)?);
+        let (db, _) = file.db()?;
+        let (bounds, with_ids) = guarded(file.path(), || prepare(&db, file.path(), streams))?;
+        drop(db);
+        let declares = |name: &str| streams.iter().any(|s| s.name == name && s.deduplicate.is_some());
+        let without_ids = with_ids.into_iter().filter(|name| !declares(name)).collect();
+        let bounds = Arc::new(RwLock::new(bounds));
         let (commands, receiver) = mpsc::channel(ROOM_APPENDS);
         let (changed, appended) = watch::channel(0);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let writer = Writer {
-            path: name.clone(),
-            db: Arc::clone(&db),
+            file: Arc::clone(&file),
             commands: receiver,
             bounds: Arc::clone(&bounds),
             appended: changed,
+            remember: i64::try_from(remember.as_nanos()).unwrap_or(i64::MAX),
+            without_ids,
+            runtime: runtime.map_err(|e| Error::io(path, e))?,
+            trouble: None,
         };
         let thread = std::thread::Builder::new().name("twofold-log".into());
         let writer = thread.spawn(move || writer.run()).map_err(|e| Error::io(path, e))?;
         Ok(EmbeddedLog {
-            path: name,
-            db,
-            declared: Declared::new(streams),
+            file,
+            declared: Arc::new(Declared::new(streams)),
             bounds,
             room: Arc::new(Semaphore::new(ROOM_BYTES / 1024)),
             commands: Some(commands),
@@ -96,29 +124,72 @@ impl EmbeddedLog {
     }
 
     async fn send<T>(&self, command: Command, reply: oneshot::Receiver<Result<T>>) -> Result<T> {
-        let stopped = || Error::Unavailable(format!("{}: the log's writer has stopped: restart", self.path));
-        self.commands.as_ref().ok_or_else(stopped)?.send(command).await.map_err(|_| stopped())?;
-        reply.await.map_err(|_| stopped())?
+        self.commands()?.send(command).await.map_err(|_| self.stopped())?;
+        reply.await.map_err(|_| self.stopped())?
+    }
+
+    fn commands(&self) -> Result<&mpsc::Sender<Command>> {
+        self.commands.as_ref().ok_or_else(|| self.stopped())
+    }
+
+    fn stopped(&self) -> Error {
+        Error::Unavailable(format!("{}: the log's writer has stopped: restart", self.file.path()))
+    }
+
+    /// A read, and if the store has failed, the same once more when the file is open again.
+    async fn read_again<T: Send + 'static>(
+        &self,
+        read: impl Fn(&Database, &str) -> Worked<T> + Clone + Send + 'static,
+    ) -> Result<T> {
+        let mut turns = self.file.turns();
+        let failed = match self.read_once(read.clone()).await {
+            Err((e, turn)) if e.kind() == Kind::Unavailable => {
+                if let Some(turn) = turn {
+                    let reason = e.to_string();
+                    drop(self.commands()?.try_send(Command::Reopen { turn, reason }));
+                }
+                e
+            }
+            other => return other.map_err(|(e, _)| e),
+        };
+        match timeout(REOPENED_WITHIN, turns.changed()).await {
+            Ok(Ok(())) => self.read_once(read).await.map_err(|(e, _)| e),
+            _ => Err(failed),
+        }
+    }
+
+    /// A read; an error has the turn of the file in which it was tried.
+    async fn read_once<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Database, &str) -> Worked<T> + Send + 'static,
+    ) -> Result<T, (Error, Option<u64>)> {
+        let (db, turn) = self.file.db().map_err(|e| (e, None))?;
+        let path = self.file.path().to_string();
+        let done = tokio::task::spawn_blocking(move || guarded(&path, || read(&db, &path))).await;
+        match done {
+            Ok(done) => done.map_err(|e| (e, Some(turn))),
+            Err(e) => Err((Error::Internal(format!("{}: {e}", self.file.path())), None)),
+        }
     }
 }
 
 #[async_trait]
 impl Log for EmbeddedLog {
-    async fn append(&self, appends: Vec<Append>, ingest_time: i64) -> Result<Vec<OffsetRange>> {
-        appends.iter().try_for_each(|append| self.declared.check(append))?;
-        let rows: usize = appends.iter().map(|append| append.rows.num_rows()).sum();
-        let parts = if rows <= INLINE_ROWS {
-            encode(appends, ingest_time)?
+    async fn append_request(&self, request: AppendRequest) -> Result<Appended> {
+        request.appends.iter().try_for_each(|append| self.declared.check(append))?;
+        let rows: usize = request.appends.iter().map(|append| append.rows.num_rows()).sum();
+        let declared = Arc::clone(&self.declared);
+        let entry = if rows <= INLINE_ROWS {
+            encode(request, &declared)?
         } else {
-            let encoded = tokio::task::spawn_blocking(move || encode(appends, ingest_time)).await;
+            let encoded = tokio::task::spawn_blocking(move || encode(request, &declared)).await;
             encoded.map_err(|e| Error::Internal(format!("encoding events: {e}")))??
         };
-        let bytes: usize = parts.iter().map(Part::bytes).sum();
-        let units = (bytes / 1024 + 1).min(ROOM_BYTES / 1024) as u32;
+        let units = (entry.bytes() / 1024 + 1).min(ROOM_BYTES / 1024) as u32;
         let room = Arc::clone(&self.room).acquire_many_owned(units).await;
         let room = room.map_err(|e| Error::Internal(e.to_string()))?;
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Append { parts, reply, room }, answer).await
+        self.send(Command::Append { entry, reply, room }, answer).await
     }
 
     async fn read(
@@ -128,11 +199,11 @@ impl Log for EmbeddedLog {
         from: Offset,
         max_rows: usize,
     ) -> Result<LogChunk> {
-        let (db, path, name) = (Arc::clone(&self.db), self.path.clone(), stream.to_string());
-        let read =
-            move || guarded(&path, || read(&db, &path, Place { stream: &name, partition }, from, max_rows));
-        let done = tokio::task::spawn_blocking(read).await;
-        done.map_err(|e| Error::Unavailable(format!("{}: {e}", self.path)))?
+        let name = stream.to_string();
+        let read = move |db: &Database, path: &str| {
+            self::read(db, path, Place { stream: &name, partition }, from, max_rows)
+        };
+        self.read_again(read).await
     }
 
     async fn bounds(&self, stream: &str, partition: Partition) -> Result<LogBounds> {
@@ -157,24 +228,29 @@ impl Drop for EmbeddedLog {
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {
-            tracing::error!(path = self.path, "the log's writer panicked");
+            tracing::error!(path = self.file.path(), "the log's writer panicked");
         }
     }
 }
 
 impl std::fmt::Debug for EmbeddedLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EmbeddedLog").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("EmbeddedLog").field("path", &self.file.path()).finish_non_exhaustive()
     }
 }
 
-fn encode(appends: Vec<Append>, ingest_time: i64) -> Result<Vec<Part>> {
-    let part = |append: Append| -> Result<Part, ArrowError> {
-        let Append { stream, partition, rows } = append;
+fn encode(request: AppendRequest, declared: &Declared) -> Result<Entry> {
+    let AppendRequest { appends, ingest_time, note, once } = request;
+    let mut parts = Vec::with_capacity(appends.len());
+    for twofold_common::Append { stream, partition, rows } in appends {
         let batches = stored::encode(Place { stream: &stream, partition }, &rows, ingest_time)?;
-        Ok(Part { stream, partition, batches })
-    };
-    Ok(appends.into_iter().map(part).collect::<Result<_, _>>()?)
+        let ids = match declared.ids(&stream) {
+            Some((column, within)) => Some(Ids { within, ids: ids_of(rows.column(column))?, rows }),
+            None => None,
+        };
+        parts.push(Part { stream, partition, batches, ids });
+    }
+    Ok(Entry { parts, ingest_time, note, once })
 }
 
 fn read(db: &Database, path: &str, place: Place<'_>, from: Offset, max_rows: usize) -> Worked<LogChunk> {
@@ -232,8 +308,8 @@ fn damaged(path: &str, place: Place<'_>, base: u64, reason: String) -> Error {
     Error::corrupt(path, format!("stream {stream}, partition {partition}, batch at offset {base}: {reason}"))
 }
 
-/// Checks the format, adds what is new, and reads the bounds.
-fn prepare(db: &Database, name: &str, streams: &[StreamDef]) -> Worked<Partitions> {
+/// Checks the format, adds what is new, and reads the bounds, and of which streams ids are stored.
+fn prepare(db: &Database, name: &str, streams: &[StreamDef]) -> Worked<(Partitions, Vec<String>)> {
     let found = format_of(db, name)?;
     if let Some(found) = found
         && found != FORMAT
@@ -247,6 +323,11 @@ fn prepare(db: &Database, name: &str, streams: &[StreamDef]) -> Worked<Partition
         let mut meta = txn.open_table(META)?;
         meta.insert("format", FORMAT)?;
         txn.open_table(EVENTS)?;
+        // Files of versions that remembered nothing do not have these.
+        txn.open_table(REQUESTS)?;
+        txn.open_table(REQUEST_TIMES)?;
+        txn.open_table(IDS)?;
+        txn.open_table(ID_TIMES)?;
         let mut table = txn.open_table(PARTITIONS)?;
         for (stream, partition) in streams.iter().flat_map(|s| s.partitions().map(|p| (s.name.as_str(), p.0)))
         {
@@ -267,8 +348,9 @@ fn prepare(db: &Database, name: &str, streams: &[StreamDef]) -> Worked<Partition
             all.push(LogBounds { start: Offset(start), end: Offset(end) });
         }
     }
+    let with_ids = ids::streams(&txn)?;
     txn.commit()?;
-    Ok(bounds)
+    Ok((bounds, with_ids))
 }
 
 /// The format of the file; `None` if it is new.
@@ -287,14 +369,6 @@ fn format_of(db: &Database, name: &str) -> Worked<Option<u32>> {
     }
 }
 
-/// The store asserts some of what it reads: on a damaged file that is an error, not the end of the program.
-fn guarded<T>(path: &str, work: impl FnOnce() -> Worked<T>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(worked) => worked.map_err(|failure| failure.at(path)),
-        Err(_) => Err(Error::corrupt(path, "the file is damaged: restore it from a backup")),
-    }
-}
-
 /// Makes the name of a new file as durable as what will be in it.
 fn sync_directory(path: &Path) -> Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -306,3 +380,7 @@ fn sync_directory(path: &Path) -> Result<()> {
 #[cfg(test)]
 #[path = "embedded_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "fault_tests.rs"]
+mod fault_tests;

@@ -5,25 +5,26 @@ use arrow::datatypes::{DataType, Field, Schema};
 use redb::{ReadableTableMetadata, TableDefinition};
 use std::path::PathBuf;
 use tempfile::TempDir;
-use twofold_common::Kind;
+use twofold_common::Append;
 
-fn stream(name: &str, partitions: u32) -> StreamDef {
+pub(super) fn stream(name: &str, partitions: u32) -> StreamDef {
     StreamDef {
         name: name.into(),
         schema: Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)])),
         partitions,
         partition_by: None,
         watermark: None,
+        deduplicate: None,
     }
 }
 
-fn append(numbers: std::ops::Range<i64>) -> Vec<Append> {
+pub(super) fn append(numbers: std::ops::Range<i64>) -> Vec<Append> {
     let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(numbers));
     let rows = RecordBatch::try_new(stream("s", 1).schema, vec![numbers]).unwrap();
     vec![Append { stream: "s".into(), partition: Partition(0), rows }]
 }
 
-fn directory() -> (TempDir, PathBuf) {
+pub(super) fn directory() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log.redb");
     (directory, path)
@@ -217,4 +218,67 @@ async fn flipped_bits_anywhere_never_panic_nor_change_an_event() {
             assert_eq!(numbers, (0..numbers.len() as i64).collect::<Vec<_>>(), "byte {at}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_file_of_a_version_that_remembered_nothing_opens_and_remembers() {
+    let (_directory, path) = filled().await;
+    let db = Database::open(&path).unwrap();
+    let txn = db.begin_write().unwrap();
+    assert!(txn.delete_table(REQUESTS).unwrap() && txn.delete_table(REQUEST_TIMES).unwrap());
+    assert!(txn.delete_table(IDS).unwrap() && txn.delete_table(ID_TIMES).unwrap());
+    txn.commit().unwrap();
+    drop(db);
+    let log = EmbeddedLog::open(&path, &[stream("s", 1)]).unwrap();
+    assert_eq!(log.read("s", Partition(0), Offset(0), 100).await.unwrap().range.end, Offset(30));
+    for _ in 0..2 {
+        let appended = log.append_request(keyed("k", 30..33, 0)).await.unwrap();
+        assert_eq!(appended.ranges, [OffsetRange::new(Offset(30), Offset(33))]);
+    }
+}
+
+fn keyed(key: &str, numbers: std::ops::Range<i64>, ingest_time: i64) -> AppendRequest {
+    let key = twofold_common::IdempotencyKey::new(key).unwrap();
+    let once = twofold_common::Once { stream: "s".into(), key, digest: twofold_common::Digest::of(b"") };
+    AppendRequest { appends: append(numbers), ingest_time, note: String::new(), once: Some(once) }
+}
+
+#[tokio::test]
+async fn what_is_forgotten_goes_from_the_file_a_bounded_piece_at_a_time() {
+    let (_directory, path) = directory();
+    let def = |within: Option<Duration>| {
+        let deduplicate = within.map(|within| twofold_common::Deduplicate { column: "n".into(), within });
+        StreamDef { deduplicate, ..stream("s", 1) }
+    };
+    let (remember, hour) = (Duration::from_secs(60), 3_600_000_000_000);
+    let log = EmbeddedLog::open_with(&path, &[def(Some(remember))], remember).unwrap();
+    for n in 0..600 {
+        log.append_request(keyed(&format!("k{n}"), 20 * n..20 * n + 20, n)).await.unwrap();
+    }
+    drop(log);
+    let stored = |path: &Path| {
+        let txn = Database::open(path).unwrap().begin_read().unwrap();
+        let requests = txn.open_table(REQUESTS).unwrap().len().unwrap();
+        assert_eq!(txn.open_table(REQUEST_TIMES).unwrap().len().unwrap(), requests);
+        (
+            requests,
+            txn.open_table(IDS).unwrap().len().unwrap(),
+            txn.open_table(ID_TIMES).unwrap().len().unwrap(),
+        )
+    };
+    assert_eq!(stored(&path), (600, 12_000, 600));
+    let mut left = Vec::new();
+    for n in 0..4 {
+        let log = EmbeddedLog::open_with(&path, &[def(Some(remember))], remember).unwrap();
+        log.append(append(n..n + 1), hour + n).await.unwrap();
+        drop(log);
+        left.push(stored(&path));
+    }
+    assert!(left[0].0 > 300 && left[0].1 > 7000, "not all at once: {left:?}");
+    assert_eq!(left[3], (0, 4, 4), "but all in the end: {left:?}");
+    // A stream that declares no ids any more keeps none.
+    let log = EmbeddedLog::open_with(&path, &[def(None)], remember).unwrap();
+    log.append(append(0..1), hour + 9).await.unwrap();
+    drop(log);
+    assert_eq!(stored(&path), (0, 0, 0));
 }

@@ -3,15 +3,21 @@
 //! Unlike the embedded log its offsets can have gaps, inside a batch and between batches, as Kafka's have: code
 //! that takes offsets for counts breaks on it.
 
+use super::requests::conflict;
 use super::{Declared, Partitions, find_bounds, trimmed};
-use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, TimestampNanosecondArray};
+use crate::ingest::ids_of;
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, TimestampNanosecondArray,
+};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::Int64Type;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use twofold_common::{
-    Append, Log, LogBounds, LogChunk, Offset, OffsetRange, Partition, Result, StreamDef, stream,
+    Append, AppendRequest, Appended, Digest, IdempotencyKey, Log, LogBounds, LogChunk, Offset, OffsetRange,
+    Partition, REMEMBER_KEYS, Result, StreamDef, stream,
 };
 
 /// A log in memory.
@@ -28,6 +34,10 @@ pub struct MemoryLog {
 struct State {
     bounds: Partitions,
     events: BTreeMap<(String, Partition), Events>,
+    /// By stream and key: when, the digest of the request, and what it added.
+    requests: BTreeMap<(String, IdempotencyKey), (i64, Digest, Appended)>,
+    /// By stream and id: when.
+    ids: BTreeMap<(String, u128), i64>,
 }
 
 #[derive(Debug, Default)]
@@ -72,15 +82,33 @@ impl MemoryLog {
 
 #[async_trait]
 impl Log for MemoryLog {
-    async fn append(&self, appends: Vec<Append>, ingest_time: i64) -> Result<Vec<OffsetRange>> {
+    async fn append_request(&self, request: AppendRequest) -> Result<Appended> {
+        let AppendRequest { appends, ingest_time, note, once } = request;
         appends.iter().try_for_each(|append| self.declared.check(append))?;
-        let ranges = {
+        let mut appended = Appended { note, ..Appended::default() };
+        {
             let mut state = self.state();
-            let ranges = appends.iter().map(|append| state.append(append, ingest_time, self.gaps));
-            ranges.collect::<Result<Vec<_>>>()?
-        };
+            if let Some(once) = &once
+                && let Some((time, digest, before)) =
+                    state.requests.get(&(once.stream.clone(), once.key.clone()))
+                && u128::from(ingest_time.saturating_sub(*time).max(0) as u64) < REMEMBER_KEYS.as_nanos()
+            {
+                return if *digest == once.digest { Ok(before.clone()) } else { Err(conflict(once)) };
+            }
+            for mut append in appends {
+                let rows = append.rows.num_rows();
+                if let Some((column, within)) = self.declared.ids(&append.stream) {
+                    append.rows = state.fresh(&append, column, within, ingest_time)?;
+                }
+                appended.duplicates.push((rows - append.rows.num_rows()) as u64);
+                appended.ranges.push(state.append(&append, ingest_time, self.gaps)?);
+            }
+            if let Some(once) = once {
+                state.requests.insert((once.stream, once.key), (ingest_time, once.digest, appended.clone()));
+            }
+        }
         self.appended.send_modify(|n| *n += 1);
-        Ok(ranges)
+        Ok(appended)
     }
 
     async fn read(
@@ -137,6 +165,21 @@ impl Log for MemoryLog {
 }
 
 impl State {
+    /// The rows of `append` that are no repetitions.
+    fn fresh(&mut self, append: &Append, column: usize, within: i64, now: i64) -> Result<RecordBatch> {
+        let ids = ids_of(append.rows.column(column))?;
+        let fresh = ids.into_iter().map(|id| {
+            let Some(id) = id else { return true };
+            let id = (append.stream.clone(), id);
+            let repeated = self.ids.get(&id).is_some_and(|time| now.saturating_sub(*time) < within);
+            if !repeated {
+                self.ids.insert(id, now);
+            }
+            !repeated
+        });
+        Ok(filter_record_batch(&append.rows, &fresh.map(Some).collect::<BooleanArray>())?)
+    }
+
     fn append(&mut self, append: &Append, ingest_time: i64, gaps: fn(u64) -> u64) -> Result<OffsetRange> {
         let Append { stream, partition, rows } = append;
         let mut bounds = find_bounds(&self.bounds, stream, *partition)?;

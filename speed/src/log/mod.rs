@@ -6,9 +6,13 @@
 mod conformance;
 mod embedded;
 mod failure;
+mod file;
+mod ids;
 mod memory;
+mod requests;
 mod stored;
 mod tables;
+mod trouble;
 mod writer;
 
 pub use conformance::conformance;
@@ -19,19 +23,39 @@ use arrow::datatypes::SchemaRef;
 use std::collections::BTreeMap;
 use twofold_common::{Append, Error, LogBounds, Partition, Result, StreamDef};
 
-/// The streams that a log was opened for, and their columns.
+/// The streams that a log was opened for.
 #[derive(Debug)]
-struct Declared(BTreeMap<String, (SchemaRef, u32)>);
+struct Declared(BTreeMap<String, DeclaredStream>);
+
+#[derive(Debug)]
+struct DeclaredStream {
+    schema: SchemaRef,
+    partitions: u32,
+    /// The place of the column of ids, and how long they are remembered, in nanoseconds.
+    ids: Option<(usize, i64)>,
+}
 
 impl Declared {
     fn new(streams: &[StreamDef]) -> Self {
-        Self(streams.iter().map(|s| (s.name.clone(), (s.schema.clone(), s.partitions))).collect())
+        let declared = |s: &StreamDef| DeclaredStream {
+            schema: s.schema.clone(),
+            partitions: s.partitions,
+            ids: s.deduplicate.as_ref().and_then(|d| {
+                let within = i64::try_from(d.within.as_nanos()).unwrap_or(i64::MAX);
+                Some((s.schema.index_of(&d.column).ok()?, within))
+            }),
+        };
+        Self(streams.iter().map(|s| (s.name.clone(), declared(s))).collect())
+    }
+
+    fn ids(&self, stream: &str) -> Option<(usize, i64)> {
+        self.0.get(stream)?.ids
     }
 
     /// Checks that the log may take `append` in.
     fn check(&self, append: &Append) -> Result<()> {
         let stream = &append.stream;
-        let Some((schema, partitions)) = self.0.get(stream) else {
+        let Some(DeclaredStream { schema, partitions, .. }) = self.0.get(stream) else {
             return Err(Error::NotFound(format!("the log has no stream {stream}")));
         };
         if append.partition.0 >= *partitions {

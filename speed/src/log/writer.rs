@@ -1,19 +1,29 @@
-//! The thread that writes the log's file: group commit.
+//! The thread that writes the log's file: group commit, and going on after the disk has failed.
 //!
 //! A commit with `fsync` costs the same for one append as for a hundred. So this thread takes whatever waits, up
 //! to [`GROUP_BYTES`], writes it in one transaction, and answers all of it after that is durable. Whoever comes in
 //! the meantime is the next group.
 //!
-//! Either all of a group becomes durable or nothing does; if nothing does, each of its callers is told so.
+//! Either all of a group becomes durable or nothing does; if nothing does, each of its callers is told so. If the disk
+//! failed in the very act of committing, it is known only when the file is opened anew, which is done before callers
+//! are answered; they are told what is not known even then.
+//!
+//! After a failure ([`trouble`](super::trouble)) appends are refused for a while, and then tried again.
 
-use super::failure::Worked;
-use super::stored::Place;
+use super::failure::{Failure, Worked};
+use super::file::LogFile;
+use super::ids::{self, Ids};
+use super::stored::{self, Place};
 use super::tables::{EVENTS, PARTITIONS};
-use super::{Partitions, find_bounds};
-use redb::{Database, Durability, ReadableTable, WriteTransaction};
+use super::trouble::Trouble;
+use super::{Partitions, find_bounds, requests};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
+use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock};
+use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
-use twofold_common::{Error, LogBounds, Offset, OffsetRange, Partition, Result};
+use tokio::time::{sleep, timeout_at};
+use twofold_common::{Appended, Error, LogBounds, Offset, OffsetRange, Once, Partition, Result};
 
 /// How many bytes one transaction takes in before it is committed.
 const GROUP_BYTES: usize = 32 << 20;
@@ -21,9 +31,19 @@ const GROUP_BYTES: usize = 32 << 20;
 /// What the thread is asked to do.
 pub(super) enum Command {
     /// Store batches.
-    Append { parts: Vec<Part>, reply: oneshot::Sender<Result<Vec<OffsetRange>>>, room: OwnedSemaphorePermit },
+    Append { entry: Entry, reply: oneshot::Sender<Result<Appended>>, room: OwnedSemaphorePermit },
     /// Forget events.
     Trim { stream: String, partition: Partition, below: Offset, reply: oneshot::Sender<Result<()>> },
+    /// A read failed in that turn of the file: open it anew.
+    Reopen { turn: u64, reason: String },
+}
+
+/// A request, encoded.
+pub(super) struct Entry {
+    pub(super) parts: Vec<Part>,
+    pub(super) ingest_time: i64,
+    pub(super) note: String,
+    pub(super) once: Option<Once>,
 }
 
 /// The batches of one partition in an append, encoded.
@@ -31,22 +51,33 @@ pub(super) struct Part {
     pub(super) stream: String,
     pub(super) partition: Partition,
     pub(super) batches: Vec<(u64, Vec<u8>)>,
+    /// If repetitions are left out.
+    pub(super) ids: Option<Ids>,
 }
 
 /// The state of the thread.
 pub(super) struct Writer {
-    pub(super) path: String,
-    pub(super) db: Arc<Database>,
+    pub(super) file: Arc<LogFile>,
     pub(super) commands: mpsc::Receiver<Command>,
     /// What is durable, for everybody to read; only this thread changes it.
     pub(super) bounds: Arc<RwLock<Partitions>>,
     pub(super) appended: watch::Sender<u64>,
+    /// How long requests are remembered, in nanoseconds.
+    pub(super) remember: i64,
+    /// Streams that declare no ids any more, of which ids are still stored.
+    pub(super) without_ids: Vec<String>,
+    /// What the thread waits with.
+    pub(super) runtime: Runtime,
+    pub(super) trouble: Option<Trouble>,
 }
+
+/// What a transaction did: the bounds that are then durable, and for each command what it is answered.
+type Done = (Partitions, Vec<Result<Appended>>);
 
 impl Writer {
     /// Serves commands until nobody can send any more.
     pub(super) fn run(mut self) {
-        while let Some(first) = self.commands.blocking_recv() {
+        while let Some(first) = self.next() {
             let mut bytes = first.bytes();
             let mut group = vec![first];
             while bytes < GROUP_BYTES
@@ -55,60 +86,213 @@ impl Writer {
                 bytes += next.bytes();
                 group.push(next);
             }
-            self.serve(group);
+            self.serve(group, bytes);
         }
     }
 
-    fn serve(&self, group: Vec<Command>) {
+    /// The next command; while the file is closed, it is opened again between them.
+    fn next(&mut self) -> Option<Command> {
+        loop {
+            let until = self.trouble.as_ref().filter(|_| !self.file.is_open()).map(Trouble::until);
+            let Some(until) = until else { return self.commands.blocking_recv() };
+            let commands = &mut self.commands;
+            match self.runtime.block_on(async { timeout_at(until, commands.recv()).await }) {
+                Ok(next) => return next,
+                Err(_) => drop(self.reopen()),
+            }
+        }
+    }
+
+    fn serve(&mut self, group: Vec<Command>, bytes: usize) {
+        let (reads, group): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|command| matches!(command, Command::Reopen { .. }));
+        for read in reads {
+            self.read_failed(read);
+        }
+        if group.is_empty() {
+            return;
+        }
+        if let Err(refusal) = self.may_write(bytes) {
+            return group.into_iter().for_each(|command| command.failed(&refusal, NOTHING));
+        }
         match self.commit(&group) {
-            Ok((bounds, ranges)) => {
-                *self.bounds.write().unwrap_or_else(PoisonError::into_inner) = bounds;
-                let appends = group.iter().filter(|c| matches!(c, Command::Append { .. })).count();
-                if appends > 0 {
-                    self.appended.send_modify(|n| *n += appends as u64);
+            Ok((bounds, answers)) => {
+                if let Some(trouble) = self.trouble.take() {
+                    tracing::info!(
+                        path = self.file.path(),
+                        failures = trouble.failures(),
+                        "log writes again"
+                    );
                 }
-                group.into_iter().zip(ranges).for_each(|(command, ranges)| command.done(ranges));
+                self.publish(bounds);
+                group.into_iter().zip(answers).for_each(|(command, answer)| command.done(answer));
             }
             Err(failure) => {
-                let error = failure.at(&self.path);
-                tracing::error!(path = self.path, %error, commands = group.len(), "log commit failed");
-                group.into_iter().for_each(|command| command.failed(&error));
+                let error = failure.at(self.file.path());
+                tracing::error!(path = self.file.path(), %error, commands = group.len(), "log commit failed");
+                let written = self.failed(&error);
+                let told = if written { UNKNOWN } else { NOTHING };
+                group.into_iter().for_each(|command| command.failed(&error, told));
             }
         }
     }
 
-    /// Does all of `group` in one transaction: the bounds that are then durable, and the offsets of each append.
-    fn commit(&self, group: &[Command]) -> Worked<(Partitions, Vec<Vec<OffsetRange>>)> {
-        let mut bounds = self.bounds.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut txn = self.db.begin_write()?;
-        txn.set_durability(Durability::Immediate)?;
-        let mut work = |command: &Command| match command {
-            Command::Append { parts, .. } => append(&txn, &mut bounds, parts),
-            Command::Trim { stream, partition, below, .. } => {
-                trim(&txn, &mut bounds, Place { stream, partition: *partition }, *below).map(|()| Vec::new())
+    /// Whether writing is worth a try now.
+    fn may_write(&mut self, bytes: usize) -> Result<()> {
+        let Some(trouble) = &mut self.trouble else { return Ok(()) };
+        trouble.may_try()?;
+        if let Err(e) = self.file.probe(bytes) {
+            trouble.again(e.to_string());
+            return Err(e);
+        }
+        if self.file.is_open() { Ok(()) } else { self.reopen().map(drop) }
+    }
+
+    /// Notes that the store has failed, and opens it anew: whether what was being written may be durable.
+    fn failed(&mut self, error: &Error) -> bool {
+        match &mut self.trouble {
+            Some(trouble) => trouble.again(error.to_string()),
+            None => self.trouble = Some(Trouble::new(error.to_string())),
+        }
+        if let Some(mut db) = self.file.close(error.to_string()) {
+            // A read may still be at it, for as long as that takes.
+            while Arc::get_mut(&mut db).is_none() {
+                self.runtime.block_on(async { sleep(READS).await });
             }
-        };
-        let ranges = group.iter().map(&mut work).collect::<Worked<Vec<_>>>()?;
+        }
+        self.reopen().unwrap_or(true)
+    }
+
+    /// Opens the file again: whether more is in it than was known.
+    fn reopen(&mut self) -> Result<bool> {
+        let known = self.bounds.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let path = self.file.path().to_string();
+        match self.file.reopen(|db| bounds_again(db, &path, &known)) {
+            Ok(found) => {
+                let more = found != known;
+                self.publish(found);
+                Ok(more)
+            }
+            Err(e) => {
+                tracing::debug!(path, error = %e, "log cannot be opened yet");
+                if let Some(trouble) = &mut self.trouble {
+                    trouble.again(e.to_string());
+                }
+                Err(e)
+            }
+        }
+    }
+
+    fn read_failed(&mut self, command: Command) {
+        let Command::Reopen { turn, reason } = command else { return };
+        if self.file.db().is_ok_and(|(_, now)| now == turn) {
+            tracing::error!(path = self.file.path(), error = reason, "log read failed");
+            self.failed(&Error::Unavailable(reason));
+        }
+    }
+
+    fn publish(&self, bounds: Partitions) {
+        let mut known = self.bounds.write().unwrap_or_else(PoisonError::into_inner);
+        let grown = *known != bounds;
+        *known = bounds;
+        drop(known);
+        if grown {
+            self.appended.send_modify(|n| *n += 1);
+        }
+    }
+
+    /// Does all of `group` in one transaction.
+    fn commit(&mut self, group: &[Command]) -> Worked<Done> {
+        let mut bounds = self.bounds.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (db, _) = self.file.db()?;
+        let mut txn = db.begin_write()?;
+        txn.set_durability(Durability::Immediate)?;
+        let (mut answers, mut now, mut remembered) = (Vec::with_capacity(group.len()), None, 0);
+        for command in group {
+            answers.push(match command {
+                Command::Append { entry, .. } => {
+                    now = now.max(Some(entry.ingest_time));
+                    remembered += usize::from(entry.once.is_some());
+                    self.append(&txn, &mut bounds, entry)?
+                }
+                Command::Trim { stream, partition, below, .. } => {
+                    trim(&txn, &mut bounds, Place { stream, partition: *partition }, *below)?;
+                    Ok(Appended::default())
+                }
+                Command::Reopen { .. } => Ok(Appended::default()),
+            });
+        }
+        if let Some(now) = now {
+            requests::forget(&txn, now, self.remember, remembered)?;
+            if let Some(stream) = self.without_ids.last() {
+                ids::forget(&txn, stream, Some(i64::MAX), 0)?;
+                if !ids::streams(&txn)?.contains(stream) {
+                    self.without_ids.pop();
+                }
+            }
+        }
         txn.commit()?;
-        Ok((bounds, ranges))
+        Ok((bounds, answers))
+    }
+
+    fn append(
+        &self,
+        txn: &WriteTransaction,
+        bounds: &mut Partitions,
+        entry: &Entry,
+    ) -> Worked<Result<Appended>> {
+        let Entry { parts, ingest_time, note, once } = entry;
+        if let Some(once) = once {
+            match requests::find(txn, self.file.path(), once, *ingest_time, self.remember)? {
+                Ok(None) => {}
+                Ok(Some(appended)) => return Ok(Ok(appended)),
+                Err(e) => return Ok(Err(e)),
+            }
+        }
+        let mut appended = Appended { note: note.clone(), ..Appended::default() };
+        for part in parts {
+            let (range, duplicates) = append_part(txn, bounds, part, *ingest_time)?;
+            appended.ranges.push(range);
+            appended.duplicates.push(duplicates);
+        }
+        if let Some(once) = once {
+            requests::keep(txn, once, *ingest_time, &appended)?;
+        }
+        Ok(Ok(appended))
     }
 }
 
-fn append(txn: &WriteTransaction, bounds: &mut Partitions, parts: &[Part]) -> Worked<Vec<OffsetRange>> {
-    let mut events = txn.open_table(EVENTS)?;
-    let mut ranges = Vec::with_capacity(parts.len());
-    for part in parts {
-        let place = Place { stream: &part.stream, partition: part.partition };
-        let mut now = find_bounds(bounds, place.stream, place.partition)?;
-        let start = now.end;
-        for (rows, value) in &part.batches {
-            events.insert((place.stream, place.partition.0, now.end.0), value.as_slice())?;
-            now.end.0 += rows;
-        }
-        ranges.push(OffsetRange::new(start, now.end));
-        set_bounds(txn, bounds, place, now)?;
+/// What is said of a request that was refused or failed.
+const NOTHING: &str = "nothing was taken in; it goes on by itself when the disk does";
+const UNKNOWN: &str =
+    "it is not known whether this was taken in: send it again with the same Idempotency-Key, or look";
+/// How long to wait for reads to end, again and again.
+const READS: std::time::Duration = std::time::Duration::from_millis(5);
+
+/// Writes one part: its offsets, and how many rows were repetitions.
+fn append_part(
+    txn: &WriteTransaction,
+    bounds: &mut Partitions,
+    part: &Part,
+    ingest_time: i64,
+) -> Worked<(OffsetRange, u64)> {
+    let place = Place { stream: &part.stream, partition: part.partition };
+    let mut now = find_bounds(bounds, place.stream, place.partition)?;
+    let (start, mut batches, mut duplicates) = (now.end, Cow::Borrowed(&part.batches), 0);
+    if let Some(ids) = &part.ids
+        && let Some(fresh) = ids.fresh(txn, place.stream, ingest_time)?
+    {
+        let rest = ids.rest(&fresh)?;
+        duplicates = (fresh.len() - rest.num_rows()) as u64;
+        batches = Cow::Owned(stored::encode(place, &rest, ingest_time).map_err(Error::from)?);
     }
-    Ok(ranges)
+    let mut events = txn.open_table(EVENTS)?;
+    for (rows, value) in batches.iter() {
+        events.insert((place.stream, place.partition.0, now.end.0), value.as_slice())?;
+        now.end.0 += rows;
+    }
+    set_bounds(txn, bounds, place, now)?;
+    Ok((OffsetRange::new(start, now.end), duplicates))
 }
 
 /// A batch goes when all of it lies below; the start is exact.
@@ -139,42 +323,59 @@ fn set_bounds(txn: &WriteTransaction, bounds: &mut Partitions, place: Place<'_>,
     Ok(())
 }
 
+/// The bounds in a file that was opened again, which holds at least what was `known`.
+fn bounds_again(db: &Database, path: &str, known: &Partitions) -> Worked<Partitions> {
+    let table = db.begin_read()?.open_table(PARTITIONS)?;
+    let mut found = known.clone();
+    for (stream, partitions) in &mut found {
+        for (partition, bounds) in partitions.iter_mut().enumerate() {
+            let stored = table.get((stream.as_str(), partition as u32))?.map(|found| found.value());
+            let (start, end) = stored.unwrap_or_default();
+            if start < bounds.start.0 || end < bounds.end.0 {
+                let reason = format!(
+                    "stream {stream}, partition {partition}: expected events up to offset {}, found {end}: this is not \
+                     the file that was open before; put that back",
+                    bounds.end
+                );
+                return Err(Failure::from(Error::corrupt(path, reason)));
+            }
+            *bounds = LogBounds { start: Offset(start), end: Offset(end) };
+        }
+    }
+    Ok(found)
+}
+
 impl Command {
     fn bytes(&self) -> usize {
         match self {
-            Command::Append { parts, .. } => parts.iter().map(Part::bytes).sum(),
-            Command::Trim { .. } => 0,
+            Command::Append { entry, .. } => entry.bytes(),
+            Command::Trim { .. } | Command::Reopen { .. } => 0,
         }
     }
 
     /// Answers after the commit, when there is room for others. Whoever does not wait any more needs no answer.
-    fn done(self, ranges: Vec<OffsetRange>) {
+    fn done(self, answer: Result<Appended>) {
         match self {
             Command::Append { reply, room, .. } => {
                 drop(room);
-                drop(reply.send(Ok(ranges)));
+                drop(reply.send(answer));
             }
-            Command::Trim { reply, .. } => drop(reply.send(Ok(()))),
+            Command::Trim { reply, .. } => drop(reply.send(answer.map(drop))),
+            Command::Reopen { .. } => {}
         }
     }
 
-    fn failed(self, e: &Error) {
+    fn failed(self, e: &Error, told: &str) {
         let error = match e {
             Error::Corrupt { path, reason } => Error::corrupt(path, reason),
-            other => Error::Unavailable(format!("nothing was written: {other}")),
+            other => Error::Unavailable(format!("{other}: {told}")),
         };
-        match self {
-            Command::Append { reply, room, .. } => {
-                drop(room);
-                drop(reply.send(Err(error)));
-            }
-            Command::Trim { reply, .. } => drop(reply.send(Err(error))),
-        }
+        self.done(Err(error));
     }
 }
 
-impl Part {
+impl Entry {
     pub(super) fn bytes(&self) -> usize {
-        self.batches.iter().map(|(_, value)| value.len()).sum()
+        self.parts.iter().flat_map(|part| &part.batches).map(|(_, value)| value.len()).sum()
     }
 }

@@ -13,8 +13,8 @@ use arrow::datatypes::{DataType, Field, Schema};
 use std::sync::Arc;
 use twofold_batch::{Batch, Options};
 use twofold_common::{
-    Answer, Archive, BatchViews, CutKind, Digest, IngestReceipt, Kind, SnapshotRequest, SpeedLayer,
-    SpeedStatus, State,
+    Answer, Archive, BatchViews, CutKind, Digest, IngestReceipt, IngestRequest, Kind, SnapshotRequest,
+    SpeedLayer, SpeedStatus, State,
 };
 use twofold_serving::Serving;
 use twofold_speed::Engine;
@@ -73,8 +73,8 @@ impl SpeedLayer for Ahead {
         Ok(answer)
     }
 
-    async fn ingest(&self, s: &str, f: &str, b: bytes::Bytes) -> twofold_common::Result<IngestReceipt> {
-        self.0.ingest(s, f, b).await
+    async fn ingest(&self, request: IngestRequest) -> twofold_common::Result<IngestReceipt> {
+        self.0.ingest(request).await
     }
 
     async fn seal(&self) -> twofold_common::Result<()> {
