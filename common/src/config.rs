@@ -22,12 +22,13 @@ use url::Url;
 /// The name of the configuration file, whose presence makes a directory a project.
 pub const CONFIG_FILE: &str = "twofold.toml";
 
-const TOP: &[&str] = &["data", "store", "archive", "speed", "serve", "batch", "tables"];
+const TOP: &[&str] = &["data", "store", "archive", "speed", "serve", "batch", "tables", "alerts"];
 const ARCHIVE: &[&str] = &["segment_rows", "segment_age"];
 const SPEED: &[&str] = &["listen", "url", "epoch_rows", "epoch_interval", "retire_grace"];
 const SERVE: &[&str] = &["listen"];
 const BATCH: &[&str] = &["schedule"];
 const TABLES: &[&str] = &["reload"];
+const ALERTS: &[&str] = &["webhook"];
 
 /// What `twofold.toml` says, with the defaults where it says nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct Config {
     pub batch: BatchConfig,
     /// `[tables]`
     pub tables: TablesConfig,
+    /// `[alerts]`
+    pub alerts: AlertsConfig,
 }
 
 /// Where archive and batch views live.
@@ -103,6 +106,13 @@ pub struct TablesConfig {
     pub reload: Duration,
 }
 
+/// `[alerts]`: who is told when batch and speed layer disagree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AlertsConfig {
+    /// `webhook`: an address (`http`) to which a JSON document is posted. Default none.
+    pub webhook: Option<String>,
+}
+
 /// An empty `twofold.toml`: paths relative to the project directory.
 impl Default for Config {
     fn default() -> Self {
@@ -120,6 +130,7 @@ impl Default for Config {
             serve: ServeConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8660)) },
             batch: BatchConfig { schedule: Schedule::Every(Duration::from_secs(3600)) },
             tables: TablesConfig { reload: Duration::from_secs(10) },
+            alerts: AlertsConfig::default(),
         }
     }
 }
@@ -147,10 +158,15 @@ impl Config {
     pub fn parse(text: &str, file: &str) -> Result<Self> {
         let default = Self::default();
         let document = Document::parse(text, file)?;
-        let top = document.top(
-            TOP,
-            &[("archive", ARCHIVE), ("speed", SPEED), ("serve", SERVE), ("batch", BATCH), ("tables", TABLES)],
-        )?;
+        let sections = [
+            ("archive", ARCHIVE),
+            ("speed", SPEED),
+            ("serve", SERVE),
+            ("batch", BATCH),
+            ("tables", TABLES),
+            ("alerts", ALERTS),
+        ];
+        let top = document.top(TOP, &sections)?;
         let data = top.path("data")?.unwrap_or(default.data);
         let store = store(&top)?.unwrap_or_else(|| StoreLocation::Path(data.join("store")));
         let config = Self {
@@ -161,6 +177,7 @@ impl Config {
             serve: serve(&top.section("serve", SERVE)?, default.serve)?,
             batch: batch(&top.section("batch", BATCH)?, default.batch)?,
             tables: tables(&top.section("tables", TABLES)?, default.tables)?,
+            alerts: alerts(&top.section("alerts", ALERTS)?)?,
         };
         config.check(file)?;
         Ok(config)
@@ -247,6 +264,12 @@ fn tables(section: &Section<'_>, default: TablesConfig) -> Result<TablesConfig> 
     Ok(TablesConfig { reload: section.duration_or_zero("reload")?.unwrap_or(default.reload) })
 }
 
+fn alerts(section: &Section<'_>) -> Result<AlertsConfig> {
+    let expected = "a URL, as \"http://127.0.0.1:9000/hook\"";
+    let url = |text: &str| http_url(text).map(|_| text.to_string());
+    Ok(AlertsConfig { webhook: section.text("webhook", expected, url)? })
+}
+
 fn http_url(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
     let http = url.scheme() == "http" && url.has_host();
@@ -277,7 +300,7 @@ mod tests {
              [archive]\nsegment_rows = 1_0\nsegment_age = '2h'\n\
              [speed]\nlisten = '0.0.0.0:1'\nurl = 'http://speed:1/'\nepoch_rows = 3\nepoch_interval = '7ms'\n\
              retire_grace = '0s'\n[serve]\nlisten = '[::1]:2'\n[batch]\nschedule = 'off'\n\
-             [tables]\nreload = '0s'",
+             [tables]\nreload = '0s'\n[alerts]\nwebhook = 'http://h/x/?k=v'",
         );
         let expected = Config {
             data: "d".into(),
@@ -293,6 +316,7 @@ mod tests {
             serve: ServeConfig { listen: "[::1]:2".parse().unwrap() },
             batch: BatchConfig { schedule: Schedule::Off },
             tables: TablesConfig { reload: Duration::ZERO },
+            alerts: AlertsConfig { webhook: Some("http://h/x/?k=v".into()) },
         };
         assert_eq!(config, expected);
     }
@@ -334,6 +358,7 @@ mod tests {
         assert!(error("[archive]\nsegment_age = '0s'").contains("expected a duration above zero"));
         assert!(error("[speed]\nlisten = 'localhost'").contains("expected an IP address and a port"));
         assert!(error("[speed]\nurl = 'ftp://x'").contains("expected a URL"));
+        assert!(error("[alerts]\nwebhook = 'https://x'").contains("expected a URL"));
         assert!(error("[batch]\nschedule = 'hourly'").contains("expected \"every 1h\""));
         assert!(error("archive = 5").contains("expected a section"));
         assert!(error("data = ''").contains("expected a directory"));

@@ -4,9 +4,11 @@
 //! one, this process does so itself. A difference between the layers, or between a full and an incremental run, is
 //! told, and the exit code is 1.
 
+use crate::alert::{Alert, Differences, Patience};
 use crate::args::BatchArgs;
-use crate::clock::Stopwatch;
-use crate::node::{FoundSpeed, Site, SpeedNode, Stores, workers};
+use crate::clock::{self, Stopwatch};
+use crate::commands::audit::{compared, unequal};
+use crate::node::{FoundSpeed, HeldStates, Site, SpeedNode, Stores, workers};
 use crate::outcome::Outcome;
 use crate::progress::{self, Unit, while_building};
 use crate::text::{columns, count, counted, duration, print};
@@ -14,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use std::fmt::Write;
 use std::path::Path;
 use twofold_batch::{Options, Outcome as End, Progress, ViewReport};
-use twofold_common::{Functions, SpeedLayer};
+use twofold_common::{AuditRun, Functions, SpeedLayer};
 
 pub(crate) async fn run(
     dir: &Path,
@@ -28,12 +30,22 @@ pub(crate) async fn run(
     print(report(&reports))?;
     let done = counted(reports.len() as u64, "view");
     print(format!("{done} in {}\n", duration(watch.elapsed())))?;
+    if let Some(alert) = alert(&site, args, &reports) {
+        alert.deliver(Patience::default()).await;
+    }
     for report in &reports {
         if let End::Failed(reason) = &report.outcome {
             bail!("{reason}; the other views are done");
         }
     }
     Ok(if reports.iter().all(ViewReport::agrees) { Outcome::Done } else { Outcome::Different })
+}
+
+/// Who is to be told of what was found.
+pub(crate) fn alert(site: &Site, args: &BatchArgs, reports: &[ViewReport]) -> Option<Alert> {
+    let run = if args.full { AuditRun::Full } else { AuditRun::Incremental };
+    let differences: Vec<_> = reports.iter().cloned().map(Differences::from).collect();
+    Alert::about(site, run, clock::nanos(), &differences)
 }
 
 /// Seals, archives, folds and publishes.
@@ -50,7 +62,8 @@ pub(crate) async fn batch(site: &Site, args: &BatchArgs, command: &str) -> Resul
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
     };
-    let reports = site.batch(&stores).run(&options, &show).await;
+    let held = HeldStates::of(site, &stores, command);
+    let reports = site.batch(&stores).run_beside(Some(&held), &options, &show).await;
     bar.finish_and_clear();
     Ok(reports?)
 }
@@ -74,20 +87,7 @@ fn report(reports: &[ViewReport]) -> String {
     let heads = ["view", "result", ">segments", ">events", ">state rows", ">covers", "audit"];
     let mut text = columns(&heads, &rows);
     for report in reports {
-        for bad in &report.audit.unequal {
-            let _ = writeln!(
-                text,
-                "{}: stream {}, partition {}, offsets {}, cut {}: the speed layer's state is {}, the batch's {}; the \
-                 batch view counts",
-                report.view,
-                bad.stream,
-                bad.partition,
-                bad.range,
-                bad.cut,
-                bad.speed.short(),
-                bad.batch.short()
-            );
-        }
+        text += &unequal(&report.view, &report.audit);
         if report.equals_incremental == Some(false) {
             let _ = writeln!(
                 text,
@@ -95,6 +95,17 @@ fn report(reports: &[ViewReport]) -> String {
                 report.view
             );
         }
+        if report.resumed > 0 {
+            let segments = counted(report.resumed as u64, "segment");
+            let _ =
+                writeln!(text, "{}: {segments} had been folded by a run that was broken off", report.view);
+        }
+        if let Some(reason) = &report.unkept {
+            let _ = writeln!(text, "{}: what the audit found could not be kept: {reason}", report.view);
+        }
+    }
+    if reports.iter().any(|report| !report.differences.is_empty()) {
+        let _ = writeln!(text, "`twofold audit --explain` lists the keys that differ");
     }
     text
 }
@@ -107,19 +118,14 @@ fn line(report: &ViewReport) -> Vec<String> {
         End::Failed(_) => "failed".into(),
     };
     let covered: u64 = report.horizon.values().flat_map(|offsets| offsets.values()).map(|end| end.0).sum();
-    let audit = &report.audit;
-    let mut compared = Vec::new();
-    for (n, what) in
-        [(audit.equal, "equal"), (audit.unaudited, "unaudited"), (audit.unequal.len() as u64, "UNEQUAL")]
-    {
-        if n > 0 {
-            compared.push(format!("{} {what}", count(n)));
-        }
-    }
-    match report.equals_incremental {
-        Some(true) => compared.push("full = incremental".into()),
-        Some(false) => compared.push("full DIFFERS from incremental".into()),
-        None => {}
+    let mut compared = compared(&report.audit);
+    let full = match report.equals_incremental {
+        Some(true) => Some("full = incremental"),
+        Some(false) => Some("full DIFFERS from incremental"),
+        None => None,
+    };
+    if let Some(full) = full {
+        compared = if compared == "-" { full.into() } else { format!("{compared}, {full}") };
     }
     vec![
         report.view.clone(),
@@ -128,7 +134,7 @@ fn line(report: &ViewReport) -> Vec<String> {
         count(report.rows),
         count(report.state_rows),
         count(covered),
-        if compared.is_empty() { "-".into() } else { compared.join(", ") },
+        compared,
     ]
 }
 
@@ -144,6 +150,7 @@ mod tests {
             fingerprint: Digest::of(b"f"),
             outcome,
             segments: 3,
+            resumed: 0,
             rows: 1_234,
             state_rows: 16,
             horizon: BTreeMap::from([(
@@ -152,6 +159,8 @@ mod tests {
             )]),
             audit: AuditSummary { equal: 2, unaudited: 1, unequal: vec![] },
             equals_incremental: Some(true),
+            differences: vec![],
+            unkept: None,
         }
     }
 

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use twofold_common::{Answer, Digest, IngestReceipt, Result, SnapshotRequest, SpeedLayer, SpeedStatus};
+use twofold_common::{
+    Answer, Digest, IngestReceipt, Result, SegmentState, SnapshotRequest, SpeedLayer, SpeedStatus, State,
+};
 use twofold_serving::HttpSpeed;
 
 /// How long a speed layer may take to say that it is there.
@@ -81,6 +83,10 @@ impl SpeedLayer for FoundSpeed {
 
     async fn status(&self) -> Result<SpeedStatus> {
         self.current()?.status().await
+    }
+
+    async fn segment_state(&self, segment: &SegmentState) -> Result<Option<State>> {
+        self.current()?.segment_state(segment).await
     }
 }
 
