@@ -1,6 +1,7 @@
 use super::*;
 use crate::testing::{Held, World, wrong};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify;
 use twofold_common::{Audited, Partition, Store};
 
@@ -22,6 +23,10 @@ async fn kill_after(world: &World, full: bool, units: usize) {
         biased;
         () = reached.notified() => {}
         ended = batch.run(&options, &progress) => panic!("it ended before it was killed: {ended:?}"),
+    }
+    // A worker finishes what it is at, and sees then that nobody waits for it.
+    while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

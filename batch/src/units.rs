@@ -9,7 +9,7 @@
 use twofold_common::{Digest, Partition, Segment, View};
 
 /// A unit ends when it has this many events…
-const UNIT_ROWS: u64 = 1 << 18;
+const UNIT_ROWS: u64 = 1 << 17;
 /// …or segments.
 const UNIT_SEGMENTS: usize = 64;
 

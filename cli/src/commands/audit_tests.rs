@@ -228,3 +228,14 @@ async fn a_webhook_that_is_dead_changes_nothing_of_the_run() {
     let patience = Patience { wait: std::time::Duration::from_millis(1), ..Patience::default() };
     alert(&site, &BatchArgs::default(), &reports).unwrap().deliver(patience).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_commands_at_once_without_a_server_one_publishes_and_none_fails() {
+    let (_dir, site) = project("").await;
+    let args = BatchArgs::default();
+    let (first, second) = tokio::join!(batch(&site, &args, COMMAND), batch(&site, &args, COMMAND));
+    let outcomes = [first.unwrap().remove(0).outcome, second.unwrap().remove(0).outcome];
+    let published =
+        outcomes.iter().filter(|outcome| **outcome == twofold_batch::Outcome::Published(1)).count();
+    assert_eq!(published, 1, "{outcomes:?}");
+}

@@ -8,15 +8,20 @@ use crate::alert::{Alert, Differences, Patience};
 use crate::args::BatchArgs;
 use crate::clock::{self, Stopwatch};
 use crate::commands::audit::{compared, unequal};
-use crate::node::{FoundSpeed, HeldStates, Site, SpeedNode, Stores, workers};
+use crate::node::{DataLock, FoundSpeed, HeldStates, Site, SpeedNode, Stores, workers};
 use crate::outcome::Outcome;
 use crate::progress::{self, Unit, while_building};
 use crate::text::{columns, count, counted, duration, print};
 use anyhow::{Context, Result, bail};
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 use twofold_batch::{Options, Outcome as End, Progress, ViewReport};
 use twofold_common::{AuditRun, Functions, SpeedLayer};
+
+/// How long to wait for another process that holds the data directory, such as another batch run.
+const HELD_FOR: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 pub(crate) async fn run(
     dir: &Path,
@@ -69,17 +74,29 @@ pub(crate) async fn batch(site: &Site, args: &BatchArgs, command: &str) -> Resul
 }
 
 async fn seal(site: &Site, stores: &Stores, command: &str) -> Result<()> {
-    let speed = FoundSpeed::of(site);
-    if speed.is_running().await {
-        return speed.seal().await.with_context(|| format!("sealing at {}", speed.url()));
+    let (speed, watch) = (FoundSpeed::of(site), Stopwatch::start());
+    loop {
+        if speed.is_running().await {
+            return speed.seal().await.with_context(|| format!("sealing at {}", speed.url()));
+        }
+        if let Some(url) = &site.project.config.speed.url {
+            eprintln!(
+                "note: the speed layer at {url} does not answer: the batch covers what is archived by now"
+            );
+            return Ok(());
+        }
+        match SpeedNode::open(site, stores, command).await {
+            Ok(node) => {
+                while_building(node.layer(), node.catch_up()).await?;
+                return node.seal().await;
+            }
+            // Another batch run that seals, or a server that is about to answer.
+            Err(_) if DataLock::check(site.data_dir()).is_err() && watch.elapsed() < HELD_FOR => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Err(e) => return Err(e),
+        }
     }
-    if let Some(url) = &site.project.config.speed.url {
-        eprintln!("note: the speed layer at {url} does not answer: the batch covers what is archived by now");
-        return Ok(());
-    }
-    let node = SpeedNode::open(site, stores, command).await?;
-    while_building(node.layer(), node.catch_up()).await?;
-    node.seal().await
 }
 
 fn report(reports: &[ViewReport]) -> String {
