@@ -6,18 +6,20 @@
 //! ```
 //!
 //! Both give the same state, bit for bit; a full run checks that they do. A batch view is published by one
-//! conditional put, so a killed run leaves nothing visible, and of two runs at once one wins.
+//! conditional put, so a killed run leaves nothing visible, and of two runs at once one wins. What a run has finished is
+//! kept in [units](crate::units) until it has published: a run of the same kind over the same batch view takes it.
+//!
+//! What is found when states are compared is made durable before anything is published.
 
-use crate::segments::{Folded, Job, fold_all};
-use std::collections::BTreeMap;
+use crate::accumulator::Accumulator;
+use crate::segments::{Folded, Places, fold_all};
+use crate::units::{Job, units};
 use std::sync::Arc;
 use twofold_common::{
-    Archive, AuditMismatch, AuditSummary, BatchManifest, BatchViews, Catalog, Digest, Error, Horizon, Kind,
-    Merger, Offset, Result, State, StateFile, Versioned, View,
+    Archive, AuditRun, AuditSummary, BatchManifest, BatchViews, Catalog, Digest, Error, Finding, Horizon,
+    Kind, Offset, Result, SpeedStates, State, StateFile, Versioned, View,
 };
 
-/// States of segments are merged once this many rows of them have gathered.
-const MERGE_ROWS: usize = 1 << 20;
 /// About how many rows of a state go into one file.
 const FILE_ROWS: usize = 1 << 20;
 
@@ -91,6 +93,8 @@ pub struct ViewReport {
     pub outcome: Outcome,
     /// Segments folded.
     pub segments: usize,
+    /// How many of them an earlier run that was broken off had folded.
+    pub resumed: usize,
     /// Events folded.
     pub rows: u64,
     /// Rows of the state, all cuts together.
@@ -102,6 +106,10 @@ pub struct ViewReport {
     /// Of a full run: whether it gave the state that the last batch view has at its horizon. `None` if there was
     /// none to compare with.
     pub equals_incremental: Option<bool>,
+    /// The differences that were found, with the states that were kept of them.
+    pub differences: Vec<Finding>,
+    /// Why what was found could not be kept, if so.
+    pub unkept: Option<String>,
 }
 
 impl ViewReport {
@@ -123,24 +131,36 @@ impl Batch {
         options: &Options,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Vec<ViewReport>> {
-        let views = match &options.view {
-            Some(name) => vec![Arc::clone(self.catalog.view(name)?)],
-            None => self.catalog.views().values().cloned().collect(),
-        };
+        self.run_beside(None, options, progress).await
+    }
+
+    /// The same, where `speed` may still have the speed layer's states, to be kept if they differ.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub async fn run_beside(
+        &self,
+        speed: Option<&dyn SpeedStates>,
+        options: &Options,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Vec<ViewReport>> {
         let mut reports = Vec::new();
-        for view in &views {
+        for view in &self.views(options.view.as_deref())? {
             let mut report = ViewReport {
                 view: view.name().to_string(),
                 fingerprint: view.fingerprint(),
                 outcome: Outcome::UpToDate,
                 segments: 0,
+                resumed: 0,
                 rows: 0,
                 state_rows: 0,
                 horizon: Horizon::new(),
                 audit: AuditSummary::default(),
                 equals_incremental: None,
+                differences: Vec::new(),
+                unkept: None,
             };
-            match self.run_view(view, options, progress, &mut report).await {
+            match self.run_view(view, speed, options, progress, &mut report).await {
                 Err(e) if e.kind() == Kind::Invalid => {
                     tracing::warn!(view = view.name(), error = %e, "a view's query fails on events");
                     report.outcome = Outcome::Failed(e.to_string());
@@ -156,6 +176,7 @@ impl Batch {
     async fn run_view(
         &self,
         view: &Arc<View>,
+        speed: Option<&dyn SpeedStates>,
         options: &Options,
         progress: &(dyn Fn(Progress) + Sync),
         report: &mut ViewReport,
@@ -177,19 +198,32 @@ impl Batch {
             return Ok(());
         }
 
-        let jobs = if full { [old, new].concat() } else { new };
+        let run = if full { AuditRun::Full } else { AuditRun::Incremental };
+        let mut findings = self.findings(view, speed, run);
+        // What another kind of run has finished, or one over another batch view, is not taken.
+        let name = format!("{} {}", run.name(), last.as_ref().map_or(0, |m| m.version));
+        let mut work = if full { units(view, &name, old) } else { Vec::new() };
+        work.extend(units(view, &name, new));
+        if let [only] = &mut work[..] {
+            only.keep = None;
+        }
+        let total = work.iter().map(|unit| unit.jobs.len()).sum();
         let mut below = Accumulator::plan(&self.catalog, view).await?;
         let mut above = Accumulator::plan(&self.catalog, view).await?;
-        let total = jobs.len();
-        let mut folded = fold_all(&self.catalog, &self.archive, view, jobs, options.workers);
-        while let Some(segment) = folded.recv().await {
-            let segment = segment?;
-            audit(&segment, &mut report.audit);
-            report.segments += 1;
-            report.rows += segment.job.segment.rows;
-            let side = if is_new(&segment.job) { &mut above } else { &mut below };
-            for cut in segment.states {
-                side.add(cut.cut, cut.state).await?;
+        let mut kept = Vec::new();
+        let mut folded = fold_all(self.places(), view, work, options.workers);
+        while let Some(unit) = folded.recv().await {
+            let Folded { segments, states, resumed, kept: unit } = unit?;
+            kept.extend(unit);
+            let side = if segments.first().is_some_and(|s| is_new(&s.job)) { &mut above } else { &mut below };
+            for (cut, state) in states {
+                side.add(cut, state).await?;
+            }
+            for segment in &segments {
+                findings.compare(segment, &mut report.audit).await;
+                report.segments += 1;
+                report.resumed += usize::from(resumed);
+                report.rows += segment.job.segment.rows;
             }
             let (view, done, rows) = (report.view.clone(), report.segments, report.rows);
             progress(Progress { view, done, total, rows });
@@ -201,8 +235,14 @@ impl Batch {
         let base = match &last {
             Some(last) if full => {
                 let states = below.finish().await?;
-                let digests = states.iter().map(State::digest).collect::<Result<Vec<_>>>()?;
-                report.equals_incremental = Some(digests == last.body.state_digests);
+                let differing = findings.compare_full(&last.body.state_digests, &states)?;
+                report.equals_incremental = Some(differing.is_empty());
+                if !differing.is_empty() {
+                    match self.states(view, last).await {
+                        Ok(incremental) => findings.keep_full(&differing, &incremental, &states).await,
+                        Err(e) => tracing::warn!(error = %e, "the batch view that differs cannot be read"),
+                    }
+                }
                 states
             }
             Some(last) => self.states(view, last).await?,
@@ -213,15 +253,21 @@ impl Batch {
         }
         let states = above.finish().await?;
         report.state_rows = states.iter().map(|state| state.rows() as u64).sum();
+        report.unkept = findings.record().await;
+        report.differences = findings.differences();
         report.outcome = self.publish(view, last.as_ref(), &states, report, full).await?;
-        if !report.agrees() {
-            tracing::error!(
-                segments = report.audit.unequal.len(),
-                full_differs = report.equals_incremental == Some(false),
-                "the batch run found a difference; batch wins"
-            );
-        }
+        self.drop_units(view, kept).await;
         Ok(())
+    }
+
+    /// Removes units that are published, or of no use since another run was first. Those that stay are garbage.
+    async fn drop_units(&self, view: &View, ids: Vec<Digest>) {
+        let fingerprint = view.fingerprint().to_string();
+        for id in ids {
+            if let Err(e) = self.batch_views.drop_unit(view.name(), &fingerprint, id).await {
+                tracing::debug!(view = view.name(), error = %e, "a unit stays behind until gc");
+            }
+        }
     }
 
     /// Whether a file of a batch view is not what it was, or gone: then all is folded again. What is damaged is moved
@@ -242,8 +288,24 @@ impl Batch {
         Ok(damaged)
     }
 
-    /// Where the archive of the view's streams ends, and their segments.
-    async fn jobs(&self, view: &View) -> Result<(Horizon, Vec<Job>)> {
+    pub(crate) fn places(&self) -> Places {
+        Places {
+            catalog: Arc::clone(&self.catalog),
+            archive: self.archive.clone(),
+            batch_views: self.batch_views.clone(),
+        }
+    }
+
+    /// The maintained views, or one.
+    pub(crate) fn views(&self, only: Option<&str>) -> Result<Vec<Arc<View>>> {
+        match only {
+            Some(name) => Ok(vec![Arc::clone(self.catalog.view(name)?)]),
+            None => Ok(self.catalog.views().values().cloned().collect()),
+        }
+    }
+
+    /// Where the archive of the view's streams ends, and their segments by stream, partition and offset.
+    pub(crate) async fn jobs(&self, view: &View) -> Result<(Horizon, Vec<Job>)> {
         let (mut horizon, mut jobs) = (Horizon::new(), Vec::new());
         for stream in view.streams() {
             let manifest = self.archive.manifest(&stream).await?;
@@ -319,57 +381,6 @@ fn offset_of(horizon: &Horizon, job: &Job) -> Offset {
     horizon.get(&job.stream).and_then(|p| p.get(&job.partition)).copied().unwrap_or_default()
 }
 
-/// Compares what batch and speed made of the same segment.
-fn audit(segment: &Folded, summary: &mut AuditSummary) {
-    for cut in &segment.states {
-        match cut.speed {
-            None => summary.unaudited += 1,
-            Some(speed) if speed == cut.digest => summary.equal += 1,
-            Some(speed) => summary.unequal.push(AuditMismatch {
-                stream: segment.job.stream.clone(),
-                partition: segment.job.partition,
-                range: segment.range(),
-                cut: cut.cut,
-                speed,
-                batch: cut.digest,
-            }),
-        }
-    }
-}
-
-/// Merges states of a view as they come.
-struct Accumulator {
-    mergers: Vec<Merger>,
-    pending: BTreeMap<usize, Vec<State>>,
-}
-
-impl Accumulator {
-    async fn plan(catalog: &Catalog, view: &View) -> Result<Self> {
-        let mut mergers = Vec::new();
-        for cut in view.cuts() {
-            mergers.push(Merger::try_new(catalog.session(), cut).await?);
-        }
-        Ok(Self { mergers, pending: BTreeMap::new() })
-    }
-
-    async fn add(&mut self, cut: usize, state: State) -> Result<()> {
-        let pending = self.pending.entry(cut).or_default();
-        pending.push(state);
-        // The first is what was merged before: merged again only when as much has gathered beside it.
-        let gathered: usize = pending.iter().skip(1).map(State::rows).sum();
-        if gathered >= MERGE_ROWS.max(pending[0].rows()) || pending.len() >= 1024 {
-            let merged = self.mergers[cut].merge(pending).await?;
-            *pending = vec![merged];
-        }
-        Ok(())
-    }
-
-    /// The merge of everything added, by cut.
-    async fn finish(mut self) -> Result<Vec<State>> {
-        let mut states = Vec::new();
-        for (cut, merger) in self.mergers.iter_mut().enumerate() {
-            states.push(merger.merge(self.pending.get(&cut).map_or(&[][..], Vec::as_slice)).await?);
-        }
-        Ok(states)
-    }
-}
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

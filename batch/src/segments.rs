@@ -1,62 +1,72 @@
-//! Folding segments of the archive, several at once.
+//! Folding segments of the archive, several units at once.
 
+use crate::accumulator::Accumulator;
+use crate::units::{Job, Work};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use twofold_common::{
-    Archive, Catalog, Digest, Error, Folder, OffsetRange, Partition, Result, Segment, State, View, state_key,
+    Archive, BatchViews, Catalog, Digest, Error, Folder, Result, State, Unit, View, state_key,
 };
 
-/// A segment to fold.
-#[derive(Debug, Clone)]
-pub(crate) struct Job {
-    pub(crate) stream: String,
-    pub(crate) partition: Partition,
-    pub(crate) segment: Segment,
-}
+/// Larger units are not kept: to fold them again costs about what it costs to read them.
+const KEPT_BYTES: usize = 256 << 20;
 
-/// A folded segment.
+/// A unit that is folded.
 #[derive(Debug)]
 pub(crate) struct Folded {
+    pub(crate) segments: Vec<FoldedSegment>,
+    /// The merged state of each cut that reads the unit's stream.
+    pub(crate) states: Vec<(usize, State)>,
+    /// Whether an earlier run had folded it.
+    pub(crate) resumed: bool,
+    /// Under which name it is kept now.
+    pub(crate) kept: Option<Digest>,
+}
+
+/// A segment of it.
+#[derive(Debug)]
+pub(crate) struct FoldedSegment {
     pub(crate) job: Job,
     /// For each cut that reads the segment's stream.
-    pub(crate) states: Vec<FoldedCut>,
+    pub(crate) cuts: Vec<FoldedCut>,
 }
 
 #[derive(Debug)]
 pub(crate) struct FoldedCut {
     pub(crate) cut: usize,
-    pub(crate) state: State,
     pub(crate) digest: Digest,
     /// What the speed layer had for the same segment and cut.
     pub(crate) speed: Option<Digest>,
+    /// The state itself, if the speed layer had another one.
+    pub(crate) state: Option<State>,
 }
 
-impl Folded {
-    pub(crate) fn range(&self) -> OffsetRange {
-        self.job.segment.range
-    }
+/// Where segments are read and units kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) archive: Archive,
+    pub(crate) batch_views: BatchViews,
 }
 
-/// Folds `jobs` with `workers` workers, in no promised order. Dropping the receiver stops them.
+/// Folds units with `workers` workers, in no promised order. Dropping the receiver stops them.
 pub(crate) fn fold_all(
-    catalog: &Arc<Catalog>,
-    archive: &Archive,
+    places: Places,
     view: &Arc<View>,
-    jobs: Vec<Job>,
+    work: Vec<Work>,
     workers: usize,
 ) -> mpsc::Receiver<Result<Folded>> {
     let (sender, receiver) = mpsc::channel(workers.max(1));
-    let jobs = Arc::new(jobs);
+    let work = Arc::new(work);
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = JoinSet::new();
-    for _ in 0..workers.clamp(1, jobs.len().max(1)) {
+    for _ in 0..workers.clamp(1, work.len().max(1)) {
         let worker = Worker {
-            catalog: Arc::clone(catalog),
-            archive: archive.clone(),
+            places: places.clone(),
             view: Arc::clone(view),
-            jobs: Arc::clone(&jobs),
+            work: Arc::clone(&work),
             next: Arc::clone(&next),
             sender: sender.clone(),
         };
@@ -67,22 +77,30 @@ pub(crate) fn fold_all(
 }
 
 struct Worker {
-    catalog: Arc<Catalog>,
-    archive: Archive,
+    places: Places,
     view: Arc<View>,
-    jobs: Arc<Vec<Job>>,
+    work: Arc<Vec<Work>>,
     next: Arc<AtomicUsize>,
     sender: mpsc::Sender<Result<Folded>>,
 }
 
+/// A view's plans, made once for each worker.
+struct Plans {
+    folders: Vec<Folder>,
+    merge: Accumulator,
+}
+
 impl Worker {
     async fn run(self) {
-        let mut folders = match self.folders().await {
-            Ok(folders) => folders,
+        let mut plans = match self.plans().await {
+            Ok(plans) => plans,
             Err(e) => return drop(self.sender.send(Err(e)).await),
         };
-        while let Some(job) = self.jobs.get(self.next.fetch_add(1, Ordering::SeqCst)) {
-            let folded = self.fold(&mut folders, job).await;
+        while let Some(work) = self.work.get(self.next.fetch_add(1, Ordering::SeqCst)) {
+            let folded = match self.finished(work).await {
+                Some(finished) => Ok(finished),
+                None => self.fold(&mut plans, work).await,
+            };
             let failed = folded.is_err();
             if self.sender.send(folded).await.is_err() || failed {
                 return;
@@ -90,16 +108,88 @@ impl Worker {
         }
     }
 
-    async fn folders(&self) -> Result<Vec<Folder>> {
+    async fn plans(&self) -> Result<Plans> {
         let mut folders = Vec::new();
+        let catalog = &self.places.catalog;
         for cut in self.view.cuts() {
-            let schema = |name: &str| Ok(self.catalog.stream(name)?.event_schema());
-            folders.push(Folder::try_new(self.catalog.session(), cut, schema).await?);
+            let schema = |name: &str| Ok(catalog.stream(name)?.event_schema());
+            folders.push(Folder::try_new(catalog.session(), cut, schema).await?);
         }
-        Ok(folders)
+        Ok(Plans { folders, merge: Accumulator::plan(catalog, &self.view).await? })
     }
 
-    async fn fold(&self, folders: &mut [Folder], job: &Job) -> Result<Folded> {
+    /// The unit as an earlier run has finished it.
+    async fn finished(&self, work: &Work) -> Option<Folded> {
+        let id = work.keep?;
+        let (view, fingerprint) = (self.view.name(), self.view.fingerprint().to_string());
+        let unit = match self.places.batch_views.unit(view, &fingerprint, id).await {
+            Ok(unit) => unit?,
+            Err(e) => {
+                tracing::warn!(view, error = %e, "what an earlier run had finished cannot be used: it is folded again");
+                return None;
+            }
+        };
+        let fits = unit.digests.len() == work.jobs.len()
+            && unit.states.iter().all(|(cut, state)| {
+                self.view.cuts().get(*cut).is_some_and(|c| c.schema() == state.batch().schema_ref())
+            });
+        let segment = |(job, digests): (&Job, Vec<(usize, Digest)>)| FoldedSegment {
+            job: job.clone(),
+            cuts: digests.into_iter().map(|(cut, digest)| self.compared(job, cut, digest, None)).collect(),
+        };
+        fits.then(|| Folded {
+            segments: work.jobs.iter().zip(unit.digests).map(segment).collect(),
+            states: unit.states,
+            resumed: true,
+            kept: Some(id),
+        })
+    }
+
+    async fn fold(&self, plans: &mut Plans, work: &Work) -> Result<Folded> {
+        let mut segments = Vec::new();
+        for job in &work.jobs {
+            let mut cuts = Vec::new();
+            for (cut, state) in self.fold_segment(&mut plans.folders, job).await? {
+                cuts.push(self.compared(job, cut, state.digest()?, Some(&state)));
+                plans.merge.add(cut, state).await?;
+            }
+            segments.push(FoldedSegment { job: job.clone(), cuts });
+        }
+        let states = plans.merge.take().await?;
+        let kept = self.keep(work, &segments, &states).await;
+        Ok(Folded { segments, states, resumed: false, kept })
+    }
+
+    fn compared(&self, job: &Job, cut: usize, digest: Digest, state: Option<&State>) -> FoldedCut {
+        let speed = job.segment.states.get(&state_key(self.view.fingerprint(), cut)).copied();
+        let differs = speed.is_some_and(|speed| speed != digest);
+        FoldedCut { cut, digest, speed, state: state.filter(|_| differs).cloned() }
+    }
+
+    /// Keeps a finished unit, if it is one to keep: under which name. That it cannot be kept fails nothing.
+    async fn keep(
+        &self,
+        work: &Work,
+        segments: &[FoldedSegment],
+        states: &[(usize, State)],
+    ) -> Option<Digest> {
+        // A state that differs is wanted whole, so its segment is folded again.
+        let differs = segments.iter().flat_map(|segment| &segment.cuts).any(|cut| cut.state.is_some());
+        let bytes: usize = states.iter().map(|(_, state)| state.memory()).sum();
+        let id = work.keep.filter(|_| !differs && bytes <= KEPT_BYTES)?;
+        let digests = |segment: &FoldedSegment| segment.cuts.iter().map(|c| (c.cut, c.digest)).collect();
+        let unit = Unit { states: states.to_vec(), digests: segments.iter().map(digests).collect() };
+        let (view, fingerprint) = (self.view.name(), self.view.fingerprint().to_string());
+        match self.places.batch_views.keep_unit(view, &fingerprint, id, &unit).await {
+            Ok(()) => Some(id),
+            Err(e) => {
+                tracing::warn!(view, error = %e, "what is finished is not kept: if this run is killed, it is folded again");
+                None
+            }
+        }
+    }
+
+    async fn fold_segment(&self, folders: &mut [Folder], job: &Job) -> Result<Vec<(usize, State)>> {
         let reads = |cut: usize| self.view.cuts()[cut].streams().contains(&job.stream);
         let mut columns: Vec<String> = folders
             .iter()
@@ -109,16 +199,14 @@ impl Worker {
             .collect();
         columns.sort();
         columns.dedup();
-        let schema = self.catalog.stream(&job.stream)?.event_schema();
-        let events = self.archive.read_segment(&job.segment, &schema, Some(&columns)).await?;
+        let schema = self.places.catalog.stream(&job.stream)?.event_schema();
+        let events = self.places.archive.read_segment(&job.segment, &schema, Some(&columns)).await?;
         let mut states = Vec::new();
         for (cut, folder) in folders.iter_mut().enumerate().filter(|(cut, _)| reads(*cut)) {
             let state = folder.fold(&job.stream, &events).await.map_err(|e| self.name_segment(e, job))?;
-            let digest = state.digest()?;
-            let speed = job.segment.states.get(&state_key(self.view.fingerprint(), cut)).copied();
-            states.push(FoldedCut { cut, state, digest, speed });
+            states.push((cut, state));
         }
-        Ok(Folded { job: job.clone(), states })
+        Ok(states)
     }
 
     /// What the engine says of an event, with where to look for it.

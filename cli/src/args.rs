@@ -42,6 +42,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Folds what is new in the archive, and publishes the batch views
     Batch(BatchArgs),
+    /// Folds segments again from raw, and compares with what the speed layer had
+    Audit(AuditArgs),
     /// Appends events from files or stdin
     Ingest(IngestArgs),
     /// Answers a query
@@ -105,6 +107,26 @@ pub struct BatchArgs {
     /// Only this view
     #[arg(long, value_name = "NAME")]
     pub view: Option<String>,
+}
+
+/// `twofold audit`
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub struct AuditArgs {
+    /// All segments, instead of a sample
+    #[arg(long, conflicts_with = "sample")]
+    pub all: bool,
+    /// How many segments of each view a sample has [default: 16]
+    #[arg(long, value_name = "N")]
+    pub sample: Option<usize>,
+    /// Takes the sample of an earlier audit again
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Only this view
+    #[arg(long, value_name = "NAME")]
+    pub view: Option<String>,
+    /// Lists the keys in which states differ, with what either has: of all differences that are known
+    #[arg(long)]
+    pub explain: bool,
 }
 
 /// `twofold ingest`
@@ -212,6 +234,7 @@ impl Command {
             Command::Speed(_) => "twofold speed",
             Command::Serve(_) => "twofold serve",
             Command::Batch(_) => "twofold batch",
+            Command::Audit(_) => "twofold audit",
             Command::Ingest(_) => "twofold ingest",
             Command::Query(_) => "twofold query",
             Command::Gc(_) => "twofold gc",
@@ -273,6 +296,11 @@ mod tests {
         );
         let Command::Batch(batch) = parse("twofold batch --full --view a").command else { panic!() };
         assert!(batch.full && batch.view.as_deref() == Some("a"));
+        let Command::Audit(audit) = parse("twofold audit --sample 3 --seed 7 --explain").command else {
+            panic!()
+        };
+        assert_eq!((audit.all, audit.sample, audit.seed, audit.explain), (false, Some(3), Some(7), true));
+        assert!(Args::try_parse_from("twofold audit --all --sample 3".split(' ')).is_err());
         let Command::Gc(gc) = parse("twofold gc --dry-run --older-than 5m").command else { panic!() };
         assert!(gc.dry_run && gc.older_than == Duration::from_secs(300));
         let Command::Up(up) = parse("twofold up --listen 127.0.0.1:0").command else { panic!() };
@@ -311,6 +339,7 @@ mod tests {
           speed   Runs the speed layer alone: ingest, folding, archiving
           serve   Runs serving alone; it finds the speed layer by itself
           batch   Folds what is new in the archive, and publishes the batch views
+          audit   Folds segments again from raw, and compares with what the speed layer had
           ingest  Appends events from files or stdin
           query   Answers a query
           gc      Removes files that no manifest names, and states of removed views

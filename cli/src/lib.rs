@@ -1,10 +1,11 @@
 //! The one binary `twofold`: arguments, wiring of the layers, progress, exit codes.
 //!
 //! A command either does what it says and exits with 0, or prints one line `error: …` on stderr and exits with 2,
-//! nothing half-printed. A comparison that found a difference (`batch`, `demo`) exits with 1.
+//! nothing half-printed. A comparison that found a difference (`batch`, `audit`, `demo`) exits with 1.
 //!
 //! Whoever has functions of their own builds the binary with them: see [`main_with`].
 
+mod alert;
 mod args;
 mod client;
 mod clock;
@@ -20,7 +21,7 @@ mod progress;
 mod text;
 
 pub use args::{
-    Args, BatchArgs, CheckArgs, Command, DemoArgs, GcArgs, IngestArgs, InitArgs, Input, QueryArgs,
+    Args, AuditArgs, BatchArgs, CheckArgs, Command, DemoArgs, GcArgs, IngestArgs, InitArgs, Input, QueryArgs,
     RepairArgs, ServeArgs, SpeedArgs, StatusArgs, UpArgs,
 };
 pub use format::{Output, render};

@@ -3,12 +3,14 @@
 //! ```text
 //! views/<view>/<fingerprint>/manifest/…                               see [`Manifests`]
 //! views/<view>/<fingerprint>/state/<cut>-<bucket>-<digest>.parquet    4 and 5 digits, 16 of the digest
+//! views/<view>/<fingerprint>/unit/<id>.unit                           what unfinished runs have done, see [`unit`](crate::Unit)
 //! ```
 //!
 //! A manifest is one batch view, whole: what it names is immutable, and belongs to one horizon. Files are written
 //! first and named after. A fingerprint has its own sequence of manifests, so that a changed view is built beside the
 //! old one. It does not say which fingerprint a query should use.
 
+use crate::audits::Audits;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::manifest::{Manifests, Versioned};
@@ -99,13 +101,18 @@ pub struct AuditMismatch {
 /// The batch views of a project.
 #[derive(Debug, Clone)]
 pub struct BatchViews {
-    store: Store,
+    pub(crate) store: Store,
 }
 
 impl BatchViews {
     /// The batch views in `store`.
     pub fn new(store: Store) -> Self {
         Self { store }
+    }
+
+    /// What audits have found about the views, in the same store.
+    pub fn audits(&self) -> Audits {
+        Audits::new(self.store.clone())
     }
 
     /// The newest batch view of a view's version; `None` before the first.

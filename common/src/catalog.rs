@@ -7,6 +7,7 @@
 //! The columns that Twofold stores beside a stream's own are there for queries that name one of them, and only
 //! then, so that `SELECT *` gives the columns that were declared.
 
+use crate::audit::{AUDIT, Finding};
 use crate::ddl::ViewDef;
 use crate::engine;
 use crate::error::{Error, Result};
@@ -127,6 +128,7 @@ impl Catalog {
         for sessions in [&catalog.definitions, &catalog.queries] {
             let late_events = Unbound::new(Source::LateEvents, LateEvents::schema());
             sessions.register(LATE_EVENTS, Arc::new(late_events))?;
+            sessions.register(AUDIT, Arc::new(Unbound::new(Source::Audit, Finding::schema())))?;
             for stream in catalog.streams.values() {
                 sessions.register_stream(stream)?;
             }
@@ -151,9 +153,14 @@ impl Catalog {
             let state = engine::state(session);
             let options = state.config_options();
             let analyzed = state.analyzer().execute_and_check(definition.clone(), options, |_, _| {})?;
-            if sources(&analyzed)?.contains(&Source::LateEvents) {
+            for source in sources(&analyzed)? {
+                let (relation, why) = match source {
+                    Source::LateEvents => (LATE_EVENTS, "which the speed layer counts beside the views"),
+                    Source::Audit => (AUDIT, "which tells of the views"),
+                    Source::Stream(_) | Source::State { .. } => continue,
+                };
                 return Err(Error::Invalid(format!(
-                    "view {0} reads {LATE_EVENTS}, which the speed layer counts beside the views: make it CREATE VIEW {0}",
+                    "view {0} reads {relation}, {why}: make it CREATE VIEW {0}",
                     def.name
                 )));
             }
@@ -242,7 +249,7 @@ impl Catalog {
                 || self.tables.contains_key(name)
                 || self.views.contains_key(name)
                 || self.query_views.contains_key(name)
-                || name == LATE_EVENTS;
+                || [LATE_EVENTS, AUDIT].contains(&name);
             if !known {
                 let names = self.views.keys().chain(self.query_views.keys());
                 let names = names.chain(self.streams.keys()).chain(self.tables.keys());

@@ -24,7 +24,8 @@ use url::Url;
 /// The name of the configuration file, whose presence makes a directory a project.
 pub const CONFIG_FILE: &str = "twofold.toml";
 
-const TOP: &[&str] = &["data", "store", "archive", "ingest", "speed", "serve", "batch", "tables", "memory"];
+const TOP: &[&str] =
+    &["data", "store", "archive", "ingest", "speed", "serve", "batch", "tables", "memory", "alerts"];
 const ARCHIVE: &[&str] = &["segment_rows", "segment_age"];
 const INGEST: &[&str] = &["remember_keys", "waiting_mib", "waiting_requests", "body_timeout"];
 const SPEED: &[&str] = &["listen", "url", "epoch_rows", "epoch_interval", "retire_grace"];
@@ -32,6 +33,7 @@ const SERVE: &[&str] = &["listen"];
 const BATCH: &[&str] = &["schedule"];
 const TABLES: &[&str] = &["reload"];
 const MEMORY: &[&str] = &["limit"];
+const ALERTS: &[&str] = &["webhook"];
 
 /// What `twofold.toml` says, with the defaults where it says nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub struct Config {
     pub tables: TablesConfig,
     /// `[memory]`
     pub memory: MemoryConfig,
+    /// `[alerts]`
+    pub alerts: AlertsConfig,
 }
 
 /// Where archive and batch views live.
@@ -143,6 +147,13 @@ pub struct MemoryConfig {
     pub limit: u64,
 }
 
+/// `[alerts]`: who is told when batch and speed layer disagree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AlertsConfig {
+    /// `webhook`: an address (`http`) to which a JSON document is posted. Default none.
+    pub webhook: Option<String>,
+}
+
 /// An empty `twofold.toml`: paths relative to the project directory.
 impl Default for Config {
     fn default() -> Self {
@@ -162,6 +173,7 @@ impl Default for Config {
             batch: BatchConfig { schedule: Schedule::Every(Duration::from_secs(3600)) },
             tables: TablesConfig { reload: Duration::from_secs(10) },
             memory: MemoryConfig { limit: memory::half_of_machine() },
+            alerts: AlertsConfig::default(),
         }
     }
 }
@@ -189,18 +201,17 @@ impl Config {
     pub fn parse(text: &str, file: &str) -> Result<Self> {
         let default = Self::default();
         let document = Document::parse(text, file)?;
-        let top = document.top(
-            TOP,
-            &[
-                ("archive", ARCHIVE),
-                ("ingest", INGEST),
-                ("speed", SPEED),
-                ("serve", SERVE),
-                ("batch", BATCH),
-                ("tables", TABLES),
-                ("memory", MEMORY),
-            ],
-        )?;
+        let sections = [
+            ("archive", ARCHIVE),
+            ("ingest", INGEST),
+            ("speed", SPEED),
+            ("serve", SERVE),
+            ("batch", BATCH),
+            ("tables", TABLES),
+            ("memory", MEMORY),
+            ("alerts", ALERTS),
+        ];
+        let top = document.top(TOP, &sections)?;
         let data = top.path("data")?.unwrap_or(default.data);
         let store = store(&top)?.unwrap_or_else(|| StoreLocation::Path(data.join("store")));
         let config = Self {
@@ -213,6 +224,7 @@ impl Config {
             batch: batch(&top.section("batch", BATCH)?, default.batch)?,
             tables: tables(&top.section("tables", TABLES)?, default.tables)?,
             memory: memory(&top.section("memory", MEMORY)?, default.memory)?,
+            alerts: alerts(&top.section("alerts", ALERTS)?)?,
         };
         config.check(file)?;
         Ok(config)
@@ -313,6 +325,12 @@ fn memory(section: &Section<'_>, default: MemoryConfig) -> Result<MemoryConfig> 
     Ok(MemoryConfig { limit: limit.unwrap_or(default.limit) })
 }
 
+fn alerts(section: &Section<'_>) -> Result<AlertsConfig> {
+    let expected = "a URL, as \"http://127.0.0.1:9000/hook\"";
+    let url = |text: &str| http_url(text).map(|_| text.to_string());
+    Ok(AlertsConfig { webhook: section.text("webhook", expected, url)? })
+}
+
 fn http_url(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
     let http = url.scheme() == "http" && url.has_host();
@@ -344,7 +362,7 @@ mod tests {
              [ingest]\nremember_keys = '2d'\nwaiting_mib = 5\nwaiting_requests = 6\nbody_timeout = '8s'\n\
              [speed]\nlisten = '0.0.0.0:1'\nurl = 'http://speed:1/'\nepoch_rows = 3\nepoch_interval = '7ms'\n\
              retire_grace = '0s'\n[serve]\nlisten = '[::1]:2'\n[batch]\nschedule = 'off'\n\
-             [tables]\nreload = '0s'\n[memory]\nlimit = '3 MiB'",
+             [tables]\nreload = '0s'\n[memory]\nlimit = '3 MiB'\n[alerts]\nwebhook = 'http://h/x/?k=v'",
         );
         let expected = Config {
             data: "d".into(),
@@ -367,6 +385,7 @@ mod tests {
             batch: BatchConfig { schedule: Schedule::Off },
             tables: TablesConfig { reload: Duration::ZERO },
             memory: MemoryConfig { limit: 3 << 20 },
+            alerts: AlertsConfig { webhook: Some("http://h/x/?k=v".into()) },
         };
         assert_eq!(config, expected);
     }
@@ -408,6 +427,7 @@ mod tests {
         assert!(error("[archive]\nsegment_age = '0s'").contains("expected a duration above zero"));
         assert!(error("[speed]\nlisten = 'localhost'").contains("expected an IP address and a port"));
         assert!(error("[speed]\nurl = 'ftp://x'").contains("expected a URL"));
+        assert!(error("[alerts]\nwebhook = 'https://x'").contains("expected a URL"));
         assert!(error("[batch]\nschedule = 'hourly'").contains("expected \"every 1h\""));
         assert!(error("archive = 5").contains("expected a section"));
         assert!(error("data = ''").contains("expected a directory"));

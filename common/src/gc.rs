@@ -3,9 +3,10 @@
 //! ```text
 //! garbage = listed and older than the cutoff, and one of
 //!     a segment that its stream's newest manifest does not name
-//!     a state file that no kept manifest of its view's version names
+//!     a state file that no kept manifest of its view's version names, or what a batch run that was killed had finished
 //!     a manifest below the newest 16
 //!     everything of a view's version that is not live, once all of it is older than the cutoff
+//!     findings of audits that were written again as one file; never the states of differences
 //!     a file of a project that the newest manifest of projects does not name
 //!     what a writer left half-written
 //!     what a collector left half-collected
@@ -21,6 +22,7 @@
 //! a collector that dies in between leaves it, and the next one decides.
 
 use crate::archive::{ARCHIVE, STREAM_MANIFEST};
+use crate::audits;
 use crate::batch_view::{BATCH_MANIFEST, BatchManifest, VIEWS, view_dir};
 use crate::durable::STAGED_SUFFIX;
 use crate::error::Result;
@@ -28,6 +30,7 @@ use crate::manifest::Manifests;
 use crate::projects::{self, PROJECTS};
 use crate::store::{Object, Store};
 use crate::stream_manifest::StreamManifest;
+use crate::unit::UNIT_SUFFIX;
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,6 +93,8 @@ impl Gc {
             }
         }
         found.extend(self.in_projects(cutoff).await?);
+        let of_audits = audits::orphans(&self.store, KEPT_MANIFESTS, cutoff).await?;
+        found.extend(of_audits.into_iter().map(|(object, why)| orphan(why)(object)));
         // Manifests before what they name, oldest first, and the hint after them: so their names sort.
         found.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(found)
@@ -241,7 +246,7 @@ fn staged(objects: &[Object], cutoff: DateTime<Utc>) -> Vec<Orphan> {
     left.cloned().map(orphan("half-written")).collect()
 }
 
-/// The Parquet files in `dir` that are not `named`.
+/// The Parquet files and units in `dir` that are not `named`.
 fn unnamed(
     dir: &str,
     objects: Vec<Object>,
@@ -251,7 +256,7 @@ fn unnamed(
 ) -> Vec<Orphan> {
     let manifests = manifest_dir(dir) + "/";
     let garbage = objects.into_iter().filter(|object| {
-        object.path.ends_with(".parquet")
+        (object.path.ends_with(".parquet") || object.path.ends_with(UNIT_SUFFIX))
             && !object.path.starts_with(&manifests)
             && !named.contains(&object.path)
             && object.modified < cutoff

@@ -12,6 +12,8 @@
 
 mod aggregate;
 mod archive;
+mod audit;
+mod audits;
 mod batch_view;
 mod calls;
 mod catalog;
@@ -20,6 +22,7 @@ mod coverage;
 mod cut;
 pub mod ddl;
 mod definition;
+mod difference;
 mod digest;
 mod durable;
 mod engine;
@@ -58,6 +61,7 @@ mod suggest;
 mod table;
 mod template;
 mod union;
+mod unit;
 mod versions;
 mod view;
 mod window_key;
@@ -66,16 +70,19 @@ mod windows;
 pub mod wire;
 
 pub use archive::{Archive, NewSegment};
+pub use audit::{AUDIT, AuditRun, AuditTotals, Audited, Finding, Kept};
+pub use audits::Audits;
 pub use batch_view::{AuditMismatch, AuditSummary, BatchManifest, BatchViews, StateFile};
 pub use catalog::Catalog;
 pub use config::{
-    ArchiveConfig, BatchConfig, CONFIG_FILE, Config, IngestConfig, MemoryConfig, Schedule, ServeConfig,
-    SpeedConfig, StoreLocation, TablesConfig,
+    AlertsConfig, ArchiveConfig, BatchConfig, CONFIG_FILE, Config, IngestConfig, MemoryConfig, Schedule,
+    ServeConfig, SpeedConfig, StoreLocation, TablesConfig,
 };
 pub use coverage::{Coverage, Horizon, Offsets};
 pub use cut::{Cut, Kind as CutKind};
 pub use ddl::{Location, TableDecl, TableDef, TableFormat, ViewDef};
 pub use definition::Definition;
+pub use difference::{DifferentKey, difference, differing};
 pub use digest::Digest;
 pub use engine::{session, session_with};
 pub use error::{Error, Kind, Result};
@@ -94,7 +101,7 @@ pub use offset::{Offset, OffsetRange, Partition};
 pub use order::depends_on_order;
 pub use project::Project;
 pub use projects::{Projects, SettledProject};
-pub use segment::{SealedSegment, SealedSegments, state_key};
+pub use segment::{SealedSegment, SealedSegments, SegmentState, SpeedStates, state_key};
 pub use snapshot::{
     Answer, LateTotal, PartitionStatus, Pieces, Snapshot, SnapshotRequest, SpeedLayer, SpeedStatus,
     SpeedView, SpeedViewStatus, StreamRequest, Tail, ViewRequest,
@@ -106,6 +113,7 @@ pub use stream::{Deduplicate, StreamDef};
 pub use stream_manifest::{Evolution, Segment, StreamManifest, evolve};
 pub use table::Table;
 pub use template::template;
+pub use unit::Unit;
 pub use versions::{Progress, Versions};
 pub use view::View;
 pub use window_key::WindowKey;

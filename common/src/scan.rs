@@ -46,6 +46,8 @@ pub enum Source {
     },
     /// The relation [`LATE_EVENTS`](crate::LATE_EVENTS).
     LateEvents,
+    /// The relation [`AUDIT`](crate::AUDIT).
+    Audit,
 }
 
 /// A relation that has a schema and stands for a [`Source`], but must be bound before it can be read.

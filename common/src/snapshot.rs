@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::finality::PartitionWatermark;
 use crate::ingest::{IngestReceipt, IngestRequest};
 use crate::offset::{OffsetRange, Partition};
+use crate::segment::SegmentState;
 use crate::state::State;
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
@@ -141,6 +142,11 @@ pub trait SpeedLayer: std::fmt::Debug + Send + Sync {
 
     /// What the speed layer is doing.
     async fn status(&self) -> Result<SpeedStatus>;
+
+    /// Its state of one segment; `None` if it does not hold that (any more).
+    async fn segment_state(&self, _segment: &SegmentState) -> Result<Option<State>> {
+        Ok(None)
+    }
 }
 
 /// What the speed layer is doing.

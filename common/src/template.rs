@@ -59,6 +59,10 @@ const CONFIG: &str = r#"# {name}: a Twofold project. What is commented out is th
 [tables]
 # How often servers look whether the file of a table has changed; "0s": never.
 # reload = "10s"
+
+[alerts]
+# Where a JSON document is posted when batch and speed layer, or a full and an incremental batch, disagree. No default.
+# webhook = "http://127.0.0.1:9000/twofold"
 "#;
 
 const VIEWS: &str = r#"-- {name}: its streams and views. Every *.sql file in this directory is read.
@@ -94,7 +98,7 @@ LIMIT 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, SpeedConfig};
+    use crate::config::{AlertsConfig, Config, SpeedConfig};
     use crate::project::Project;
 
     #[test]
@@ -118,10 +122,12 @@ mod tests {
             .collect();
         let text = uncommented.join("\n");
         let keys = text.lines().filter(|line| is_key(line)).count();
-        assert_eq!(keys, 16, "each key stands there once: {text}");
+        assert_eq!(keys, 17, "each key stands there once: {text}");
         let default = Config::default();
         let url = Some("http://127.0.0.1:8661".to_string());
-        let expected = Config { speed: SpeedConfig { url, ..default.speed }, ..default };
+        let webhook = Some("http://127.0.0.1:9000/twofold".to_string());
+        let (speed, alerts) = (SpeedConfig { url, ..default.speed }, AlertsConfig { webhook });
+        let expected = Config { speed, alerts, ..default };
         assert_eq!(Config::parse(&text, "template").unwrap(), expected);
     }
 }

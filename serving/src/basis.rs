@@ -71,6 +71,7 @@ impl Relations {
                     }
                 }
                 Source::LateEvents => relations.late_events = true,
+                Source::Audit => {}
             }
         }
         Ok(relations)

@@ -7,6 +7,7 @@
 //! [`Serving`] answers queries in this process, [`app`] over HTTP; [`HttpSpeed`] is the speed layer of
 //! another process.
 
+mod audits;
 mod basis;
 mod encode;
 mod events;
@@ -28,6 +29,6 @@ pub use query::Serving;
 pub use rows::Rows;
 pub use speed_client::HttpSpeed;
 pub use status::{
-    BatchStatus, Building, LayerStatus, SpeedStates, Status, StreamPartition, StreamStatus, TableStatus,
-    ViewState, ViewStatus,
+    AuditStatus, BatchStatus, Building, LayerStatus, SpeedStates, Status, StreamPartition, StreamStatus,
+    TableStatus, ViewState, ViewStatus,
 };

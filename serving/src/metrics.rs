@@ -1,7 +1,8 @@
 //! What is measured, as Prometheus reads it.
 //!
 //! Counters and the histogram are of this process, from its start. Gauges are asked of the speed layer when
-//! they are read: when it cannot be reached, `twofold_speed_up` is 0 and the others are absent. Labels are
+//! they are read: when it cannot be reached, `twofold_speed_up` is 0 and the others are absent. Audits are told as
+//! they are stored: those of a view whose findings cannot be read are absent. Labels are
 //! names of declared streams and views and kinds of errors only, so that no request can make new series.
 
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
@@ -11,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry, Unit};
 use std::time::Duration;
-use twofold_common::{Error, IngestReceipt, Kind, Result, SpeedStatus, wire};
+use twofold_common::{AuditTotals, Digest, Error, IngestReceipt, Kind, Result, SpeedStatus, wire};
 
 /// The MIME type of [`Metrics::encode`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -60,6 +61,11 @@ const LATE: Name =
     name("twofold_late_events", "Events that came after the end of their window, by stream and view");
 const BUILDING: Name =
     name("twofold_view_building_events", "Events that are still to be folded to build a view");
+
+const AUDIT: Name = name(
+    "twofold_audit_states",
+    "States that audits have compared, by view and result: equal, unequal, or unaudited",
+);
 
 type Labels = Vec<(&'static str, String)>;
 type Counters = Family<Labels, Counter>;
@@ -117,15 +123,39 @@ impl Metrics {
         self.duplicates.get_or_create(&labels).inc_by(receipt.duplicates);
     }
 
-    /// All metrics in the OpenMetrics text format, with gauges from the speed layer's status.
-    pub(crate) fn encode(&self, speed: Option<&SpeedStatus>) -> Result<String> {
+    /// All metrics in the OpenMetrics text format, with gauges from the speed layer's status, and from what audits have
+    /// found about each view.
+    pub(crate) fn encode(&self, speed: Option<&SpeedStatus>, audits: &[ViewAudit]) -> Result<String> {
         let mut text = String::new();
         encode_registry(&mut text, &self.registry)
             .and_then(|()| encode_registry(&mut text, &gauges(speed)))
+            .and_then(|()| encode_registry(&mut text, &of_audits(audits)))
             .and_then(|()| encode_eof(&mut text))
             .map_err(|e| Error::Internal(format!("metrics: {e}")))?;
         Ok(text)
     }
+}
+
+/// What audits have found about a version of a view.
+#[derive(Debug, Clone)]
+pub(crate) struct ViewAudit {
+    pub(crate) view: String,
+    pub(crate) fingerprint: Digest,
+    pub(crate) totals: AuditTotals,
+}
+
+fn of_audits(audits: &[ViewAudit]) -> Registry {
+    let mut registry = Registry::default();
+    let states: Gauges = register(&mut registry, AUDIT, Gauges::default());
+    for ViewAudit { view, fingerprint, totals } in audits {
+        let AuditTotals { equal, unaudited, unequal, .. } = *totals;
+        for (result, n) in [("equal", equal), ("unequal", unequal), ("unaudited", unaudited)] {
+            let result = ("result", result.to_string());
+            let labels = vec![("view", view.clone()), ("fingerprint", fingerprint.short()), result];
+            set(&states, &labels, n);
+        }
+    }
+    registry
 }
 
 fn gauges(speed: Option<&SpeedStatus>) -> Registry {
@@ -188,7 +218,7 @@ mod tests {
         metrics.failed(Kind::NotFound);
         metrics
             .ingested("s", &IngestReceipt { accepted: 5, rejected: 1, duplicates: 2, ..Default::default() });
-        let text = metrics.encode(None).unwrap();
+        let text = metrics.encode(None, &[]).unwrap();
         for line in [
             "twofold_queries_total 1",
             "twofold_query_rows_total 7",
@@ -219,7 +249,7 @@ mod tests {
         };
         let late = vec![LateTotal { stream: "s".into(), view: "v".into(), count: 5 }];
         let speed = SpeedStatus { partitions: vec![partition], late, ..Default::default() };
-        let text = Metrics::default().encode(Some(&speed)).unwrap();
+        let text = Metrics::default().encode(Some(&speed), &[]).unwrap();
         assert!(text.contains("twofold_lag_offsets{stream=\"s\",partition=\"1\"} 2\n"), "{text}");
         assert!(
             text.contains("twofold_watermark_timestamp_seconds{stream=\"s\",partition=\"1\"} 1\n"),
@@ -227,5 +257,17 @@ mod tests {
         );
         assert!(text.contains("twofold_speed_up 1\n"), "{text}");
         assert!(text.contains("twofold_late_events_total{stream=\"s\",view=\"v\"} 5\n"), "{text}");
+    }
+
+    #[test]
+    fn what_audits_found_is_told_also_where_nothing_differs() {
+        let totals = AuditTotals { equal: 7, unaudited: 0, unequal: 1, at: 5 };
+        let audit = ViewAudit { view: "v".into(), fingerprint: Digest::of(b"f"), totals };
+        let text = Metrics::default().encode(None, &[audit]).unwrap();
+        let fingerprint = Digest::of(b"f").short();
+        for (result, n) in [("equal", 7), ("unequal", 1), ("unaudited", 0)] {
+            let labels = format!("view=\"v\",fingerprint=\"{fingerprint}\",result=\"{result}\"");
+            assert!(text.contains(&format!("twofold_audit_states{{{labels}}} {n}\n")), "{text}");
+        }
     }
 }

@@ -35,9 +35,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use twofold_common::scan::{Source, bind, sources};
 use twofold_common::{
-    Answer, Archive, BatchViews, Catalog, Coverage, Error, IngestReceipt, IngestRequest, Kind, LATE_EVENTS,
-    LateEvents, Result, Snapshot, SpeedLayer, SpeedView, State, StateFile, Versions, conform, decide,
-    depends_on_order, least_watermark,
+    AUDIT, Answer, Archive, BatchViews, Catalog, Coverage, Error, Finding, IngestReceipt, IngestRequest,
+    Kind, LATE_EVENTS, LateEvents, Result, Snapshot, SpeedLayer, SpeedView, State, StateFile, Versions,
+    conform, decide, depends_on_order, least_watermark,
 };
 
 /// How often a query starts again because the speed layer has moved on.
@@ -211,7 +211,7 @@ impl Serving {
                 wait *= 2;
             }
             let basis = Basis::take(&relations, catalog, &self.archive, &self.batch_views).await?;
-            let stored = match self.stored(sources, &basis).await {
+            let stored = match self.stored(catalog, sources, &basis).await {
                 // Removed with its manifest, which was replaced meanwhile.
                 Err(e) if e.kind() == Kind::NotFound => {
                     again = Some(Error::corrupt(
@@ -264,10 +264,18 @@ impl Serving {
         }
     }
 
-    /// The rows of the batch states that the sources need.
-    async fn stored(&self, sources: &[Source], basis: &Basis) -> Result<BTreeMap<Key, Vec<RecordBatch>>> {
+    /// The rows of the batch states that the sources need, and of what audits found.
+    async fn stored(
+        &self,
+        catalog: &Catalog,
+        sources: &[Source],
+        basis: &Basis,
+    ) -> Result<BTreeMap<Key, Vec<RecordBatch>>> {
         let mut stored = BTreeMap::new();
         for source in sources {
+            if *source == Source::Audit {
+                stored.insert(key(source), self.findings(catalog).await?);
+            }
             let Source::State { view, cut, .. } = source else { continue };
             let Some(files) = basis.view(view).and_then(|basis| basis.files.get(*cut)) else { continue };
             let mut batches = Vec::new();
@@ -322,6 +330,10 @@ impl Serving {
                     let rows = conform(rows, &LateEvents::schema(), || LATE_EVENTS.to_string())?;
                     Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?)
                 }
+                Source::Audit => {
+                    let rows = stored.remove(&key(source)).unwrap_or_default();
+                    Arc::new(MemTable::try_new(Finding::schema(), vec![rows])?)
+                }
             };
             bindings.insert(key(source), relation);
         }
@@ -357,6 +369,7 @@ fn key(source: &Source) -> Key {
         Source::State { view, cut, .. } => (view.clone(), Some(*cut)),
         Source::Stream(stream) => (stream.clone(), None),
         Source::LateEvents => (LATE_EVENTS.to_string(), None),
+        Source::Audit => (AUDIT.to_string(), None),
     }
 }
 

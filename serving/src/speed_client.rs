@@ -6,6 +6,7 @@
 //! POST {base}/speed/v1/seal              -> 2xx after all is archived
 //! POST {base}/speed/v1/gc?dry_run=…      -> the fingerprints of removed views as JSON
 //! GET  {base}/speed/v1/status            -> a SpeedStatus as JSON
+//! POST {base}/speed/v1/segment-state     a SegmentState as JSON -> the bytes of a State, or 404
 //! ```
 //!
 //! Errors travel as [`wire`] has them. A speed layer that cannot be reached is `Unavailable`, with its
@@ -18,8 +19,8 @@ use reqwest::{Client, RequestBuilder, Url, header::CONTENT_TYPE, redirect::Polic
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 use twofold_common::{
-    Answer, Digest, Error, IDEMPOTENCY_KEY, IngestReceipt, IngestRequest, Result, SnapshotRequest,
-    SpeedLayer, SpeedStatus, wire,
+    Answer, Digest, Error, IDEMPOTENCY_KEY, IngestReceipt, IngestRequest, Kind, Result, SegmentState,
+    SnapshotRequest, SpeedLayer, SpeedStatus, State, wire,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -135,6 +136,15 @@ impl SpeedLayer for HttpSpeed {
     async fn status(&self) -> Result<SpeedStatus> {
         let request = self.client.get(self.url(&["status"])?).timeout(STATUS_TIMEOUT);
         self.decode(&self.send(request, "").await?)
+    }
+
+    async fn segment_state(&self, segment: &SegmentState) -> Result<Option<State>> {
+        let request = self.client.post(self.url(&["segment-state"])?).json(segment).timeout(SNAPSHOT_TIMEOUT);
+        match self.send(request, "").await {
+            Ok(bytes) => State::from_bytes(&bytes, self.base_url()).map(Some),
+            Err(e) if e.kind() == Kind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 }
 

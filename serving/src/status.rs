@@ -8,8 +8,9 @@ use crate::query::Serving;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use twofold_common::{
-    AuditSummary, BatchManifest, Horizon, PartitionStatus, Result, Segment, SpeedStatus, SpeedViewStatus,
-    StreamDef, StreamManifest, Versioned, View, least_watermark, rfc3339, stream::REJECTED_SUFFIX,
+    AuditSummary, AuditTotals, BatchManifest, Horizon, PartitionStatus, Result, Segment, SpeedStatus,
+    SpeedViewStatus, StreamDef, StreamManifest, Versioned, View, least_watermark, rfc3339,
+    stream::REJECTED_SUFFIX,
 };
 
 /// The state of a project.
@@ -94,6 +95,9 @@ pub struct ViewStatus {
     pub streams: Vec<String>,
     /// The newest batch view; `None` before the first.
     pub batch: Option<BatchStatus>,
+    /// What audits have found about this version of it; `None` before the first.
+    #[serde(default)]
+    pub audit: Option<AuditStatus>,
     /// What the speed layer holds above.
     pub speed: Option<SpeedStates>,
     /// How far the speed layer has come with building it.
@@ -122,6 +126,19 @@ pub enum ViewState {
     Unknown,
     /// The speed layer cannot be reached.
     Offline,
+}
+
+/// What audits have found about a view: states of segments, and of its batch view, counted by cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditStatus {
+    /// Where both states are the same.
+    pub equal: u64,
+    /// Where there was none to compare with.
+    pub unaudited: u64,
+    /// Where they differ.
+    pub unequal: u64,
+    /// When states were last compared: RFC 3339, UTC.
+    pub at: String,
 }
 
 /// A batch view.
@@ -193,6 +210,8 @@ impl Serving {
         for view in catalog.views().values() {
             let batch = self.batch_views.latest(view.name(), &view.fingerprint().to_string()).await?;
             let mut status = self::view(view, batch, speed.as_ref());
+            let audits = self.batch_views.audits();
+            status.audit = audits.totals(view.name(), &status.fingerprint).await?.map(audit);
             let before = previous.and_then(|views| views.get(view.name())).map(|view| view.fingerprint());
             status.previous = before.filter(|before| *before != view.fingerprint()).map(|f| f.to_string());
             views.push(status);
@@ -275,11 +294,17 @@ fn view(view: &View, batch: Option<Versioned<BatchManifest>>, speed: Option<&Spe
         state,
         streams: view.streams().into_iter().collect(),
         batch: batch.map(self::batch),
+        audit: None,
         speed: known.map(|v| SpeedStates { segments: v.segments, rows: v.rows, bytes: v.bytes }),
         building,
         failed,
         previous: None,
     }
+}
+
+fn audit(totals: AuditTotals) -> AuditStatus {
+    let AuditTotals { equal, unaudited, unequal, at } = totals;
+    AuditStatus { equal, unaudited, unequal, at: rfc3339(at) }
 }
 
 fn batch(manifest: Versioned<BatchManifest>) -> BatchStatus {

@@ -6,6 +6,7 @@
 //! POST /speed/v1/seal              -> 204 after all that was acknowledged before is archived
 //! POST /speed/v1/gc?dry_run=true   -> the fingerprints of removed views, whose states are dropped unless it is a dry run
 //! GET  /speed/v1/status            -> a SpeedStatus as JSON
+//! POST /speed/v1/segment-state     a SegmentState as JSON -> the bytes of a State, or 404 if it is not held
 //! ```
 //!
 //! Errors are as [`wire`] has them. This is for the processes of one project, not for users: those ask serving.
@@ -22,7 +23,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use twofold_common::{
     Digest, Error, IDEMPOTENCY_KEY, IdempotencyKey, IngestReceipt, IngestRequest, Intake, Interrupted, Kind,
-    SnapshotRequest, SpeedLayer, SpeedStatus, wire,
+    SegmentState, SnapshotRequest, SpeedLayer, SpeedStatus, wire,
 };
 
 /// The most bytes of one request.
@@ -43,6 +44,7 @@ pub fn app_with(layer: Arc<dyn SpeedLayer>, intake: Arc<Intake>) -> Router {
         .route("/speed/v1/seal", post(seal))
         .route("/speed/v1/gc", post(gc))
         .route("/speed/v1/status", get(status))
+        .route("/speed/v1/segment-state", post(segment_state))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(Extension(intake))
         .with_state(layer)
@@ -114,4 +116,12 @@ async fn gc(State(layer): Layer, Query(gc): Query<Gc>) -> Result<Json<Vec<Digest
 
 async fn status(State(layer): Layer) -> Result<Json<SpeedStatus>, Failure> {
     Ok(Json(layer.status().await?))
+}
+
+async fn segment_state(State(layer): Layer, body: Bytes) -> Result<Body, Failure> {
+    let segment: SegmentState = serde_json::from_slice(&body)
+        .map_err(|e| Error::Invalid(format!("this names no state of a segment: {e}")))?;
+    let state = layer.segment_state(&segment).await?;
+    let state = state.ok_or_else(|| Error::NotFound("that state is not held any more".into()))?;
+    Ok(Body::from(state.to_bytes()?))
 }

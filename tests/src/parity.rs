@@ -15,8 +15,8 @@ use twofold_batch::{Archiver, Batch, Options, Outcome};
 use twofold_common::stream::{at_or_above, below};
 use twofold_common::{
     Answer, Append, Archive, BatchViews, Catalog, Coverage, Digest, IngestReceipt, IngestRequest, Log,
-    NewSegment, Offset, Partition, PartitionRange, Project, SealedSegments, SnapshotRequest, SpeedLayer,
-    SpeedStatus, Store, Versions,
+    NewSegment, Offset, Partition, PartitionRange, Project, SealedSegments, SegmentState, SnapshotRequest,
+    SpeedLayer, SpeedStates, SpeedStatus, Store, Versions, state_key,
 };
 use twofold_serving::Serving;
 use twofold_speed::{Engine, EngineConfig, MemoryLog, with_rejected};
@@ -516,6 +516,13 @@ fn a_difference_between_the_layers_is_found_and_kept() {
         let manifest = views.latest("counts", &fingerprint.to_string()).await.unwrap().unwrap().body;
         assert_eq!((manifest.audit.unequal.len(), manifest.audit.equal), (1, 1));
         platform.check(&["counts"]).await;
+        let sql = "SELECT start_offset, equal, explainable, run FROM twofold_audit ORDER BY start_offset";
+        let told = platform.serving().query(sql).await.unwrap();
+        assert!(told.coverage.is_empty(), "it is read from what is stored");
+        let told = arrow::util::pretty::pretty_format_batches(&told.batches).unwrap().to_string();
+        let lines: Vec<String> = told.lines().skip(3).map(|line| line.replace(' ', "")).collect();
+        assert!(lines[0].starts_with("|0|false|false|incremental|"), "{told}");
+        assert!(lines[1].ends_with("|true|false|incremental|"), "{told}");
     });
 }
 
@@ -541,7 +548,47 @@ fn law_identity_of_segment_states_in_both_layers() {
         for step in [Step::Seal, Step::Archive] {
             platform.take(&step).await;
         }
+        // What is told of a segment is what is held of it, until it is let go of.
+        let states = |platform: &Platform| {
+            let engine: Arc<dyn SpeedLayer> = platform.engine().clone();
+            let archive = Archive::new(platform.store.clone());
+            let views: Vec<_> = platform
+                .catalog
+                .views()
+                .values()
+                .map(|view| (view.fingerprint(), view.cuts().len()))
+                .collect();
+            async move {
+                let (mut held, mut gone) = (0, 0);
+                let manifest = archive.manifest("clicks").await.unwrap().unwrap().body;
+                for (partition, segment) in
+                    manifest.segments.iter().flat_map(|(p, all)| all.iter().map(move |s| (*p, s)))
+                {
+                    for (fingerprint, cut) in
+                        views.iter().flat_map(|(f, cuts)| (0..*cuts).map(move |cut| (*f, cut)))
+                    {
+                        let Some(told) = segment.states.get(&state_key(fingerprint, cut)) else { continue };
+                        let of = SegmentState {
+                            fingerprint,
+                            cut,
+                            stream: "clicks".into(),
+                            partition,
+                            range: segment.range,
+                        };
+                        match engine.state_of(&of).await.unwrap() {
+                            Some(state) => held += usize::from(state.digest().unwrap() == *told),
+                            None => gone += 1,
+                        }
+                    }
+                }
+                (held, gone)
+            }
+        };
+        let (held, gone) = states(&platform).await;
+        assert!(held >= 20 && gone == 0, "{held} held, {gone} gone");
         let (equal, unaudited) = platform.batch(false).await;
+        platform.take(&Step::Retire).await;
+        assert_eq!(states(&platform).await, (0, held));
         assert!(equal >= 20 && unaudited == 0, "{equal} equal, {unaudited} not compared");
     });
 }

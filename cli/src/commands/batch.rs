@@ -4,17 +4,24 @@
 //! one, this process does so itself. A difference between the layers, or between a full and an incremental run, is
 //! told, and the exit code is 1.
 
+use crate::alert::{Alert, Differences, Patience};
 use crate::args::BatchArgs;
-use crate::clock::Stopwatch;
-use crate::node::{FoundSpeed, Site, SpeedNode, Stores, workers};
+use crate::clock::{self, Stopwatch};
+use crate::commands::audit::{compared, unequal};
+use crate::node::{DataLock, FoundSpeed, HeldStates, Site, SpeedNode, Stores, workers};
 use crate::outcome::Outcome;
 use crate::progress::{self, Unit, while_building};
 use crate::text::{columns, count, counted, duration, print};
 use anyhow::{Context, Result, bail};
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 use twofold_batch::{Options, Outcome as End, Progress, ViewReport};
-use twofold_common::{Functions, SpeedLayer};
+use twofold_common::{AuditRun, Functions, SpeedLayer};
+
+/// How long to wait for another process that holds the data directory, such as another batch run.
+const HELD_FOR: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 pub(crate) async fn run(
     dir: &Path,
@@ -28,12 +35,22 @@ pub(crate) async fn run(
     print(report(&reports))?;
     let done = counted(reports.len() as u64, "view");
     print(format!("{done} in {}\n", duration(watch.elapsed())))?;
+    if let Some(alert) = alert(&site, args, &reports) {
+        alert.deliver(Patience::default()).await;
+    }
     for report in &reports {
         if let End::Failed(reason) = &report.outcome {
             bail!("{reason}; the other views are done");
         }
     }
     Ok(if reports.iter().all(ViewReport::agrees) { Outcome::Done } else { Outcome::Different })
+}
+
+/// Who is to be told of what was found.
+pub(crate) fn alert(site: &Site, args: &BatchArgs, reports: &[ViewReport]) -> Option<Alert> {
+    let run = if args.full { AuditRun::Full } else { AuditRun::Incremental };
+    let differences: Vec<_> = reports.iter().cloned().map(Differences::from).collect();
+    Alert::about(site, run, clock::nanos(), &differences)
 }
 
 /// Seals, archives, folds and publishes.
@@ -50,23 +67,36 @@ pub(crate) async fn batch(site: &Site, args: &BatchArgs, command: &str) -> Resul
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
     };
-    let reports = site.batch(&stores).run(&options, &show).await;
+    let held = HeldStates::of(site, &stores, command);
+    let reports = site.batch(&stores).run_beside(Some(&held), &options, &show).await;
     bar.finish_and_clear();
     Ok(reports?)
 }
 
 async fn seal(site: &Site, stores: &Stores, command: &str) -> Result<()> {
-    let speed = FoundSpeed::of(site);
-    if speed.is_running().await {
-        return speed.seal().await.with_context(|| format!("sealing at {}", speed.url()));
+    let (speed, watch) = (FoundSpeed::of(site), Stopwatch::start());
+    loop {
+        if speed.is_running().await {
+            return speed.seal().await.with_context(|| format!("sealing at {}", speed.url()));
+        }
+        if let Some(url) = &site.project.config.speed.url {
+            eprintln!(
+                "note: the speed layer at {url} does not answer: the batch covers what is archived by now"
+            );
+            return Ok(());
+        }
+        match SpeedNode::open(site, stores, command).await {
+            Ok(node) => {
+                while_building(node.layer(), node.catch_up()).await?;
+                return node.seal().await;
+            }
+            // Another batch run that seals, or a server that is about to answer.
+            Err(_) if DataLock::check(site.data_dir()).is_err() && watch.elapsed() < HELD_FOR => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Err(e) => return Err(e),
+        }
     }
-    if let Some(url) = &site.project.config.speed.url {
-        eprintln!("note: the speed layer at {url} does not answer: the batch covers what is archived by now");
-        return Ok(());
-    }
-    let node = SpeedNode::open(site, stores, command).await?;
-    while_building(node.layer(), node.catch_up()).await?;
-    node.seal().await
 }
 
 fn report(reports: &[ViewReport]) -> String {
@@ -74,20 +104,7 @@ fn report(reports: &[ViewReport]) -> String {
     let heads = ["view", "result", ">segments", ">events", ">state rows", ">covers", "audit"];
     let mut text = columns(&heads, &rows);
     for report in reports {
-        for bad in &report.audit.unequal {
-            let _ = writeln!(
-                text,
-                "{}: stream {}, partition {}, offsets {}, cut {}: the speed layer's state is {}, the batch's {}; the \
-                 batch view counts",
-                report.view,
-                bad.stream,
-                bad.partition,
-                bad.range,
-                bad.cut,
-                bad.speed.short(),
-                bad.batch.short()
-            );
-        }
+        text += &unequal(&report.view, &report.audit);
         if report.equals_incremental == Some(false) {
             let _ = writeln!(
                 text,
@@ -95,6 +112,17 @@ fn report(reports: &[ViewReport]) -> String {
                 report.view
             );
         }
+        if report.resumed > 0 {
+            let segments = counted(report.resumed as u64, "segment");
+            let _ =
+                writeln!(text, "{}: {segments} had been folded by a run that was broken off", report.view);
+        }
+        if let Some(reason) = &report.unkept {
+            let _ = writeln!(text, "{}: what the audit found could not be kept: {reason}", report.view);
+        }
+    }
+    if reports.iter().any(|report| !report.differences.is_empty()) {
+        let _ = writeln!(text, "`twofold audit --explain` lists the keys that differ");
     }
     text
 }
@@ -107,19 +135,14 @@ fn line(report: &ViewReport) -> Vec<String> {
         End::Failed(_) => "failed".into(),
     };
     let covered: u64 = report.horizon.values().flat_map(|offsets| offsets.values()).map(|end| end.0).sum();
-    let audit = &report.audit;
-    let mut compared = Vec::new();
-    for (n, what) in
-        [(audit.equal, "equal"), (audit.unaudited, "unaudited"), (audit.unequal.len() as u64, "UNEQUAL")]
-    {
-        if n > 0 {
-            compared.push(format!("{} {what}", count(n)));
-        }
-    }
-    match report.equals_incremental {
-        Some(true) => compared.push("full = incremental".into()),
-        Some(false) => compared.push("full DIFFERS from incremental".into()),
-        None => {}
+    let mut compared = compared(&report.audit);
+    let full = match report.equals_incremental {
+        Some(true) => Some("full = incremental"),
+        Some(false) => Some("full DIFFERS from incremental"),
+        None => None,
+    };
+    if let Some(full) = full {
+        compared = if compared == "-" { full.into() } else { format!("{compared}, {full}") };
     }
     vec![
         report.view.clone(),
@@ -128,7 +151,7 @@ fn line(report: &ViewReport) -> Vec<String> {
         count(report.rows),
         count(report.state_rows),
         count(covered),
-        if compared.is_empty() { "-".into() } else { compared.join(", ") },
+        compared,
     ]
 }
 
@@ -144,6 +167,7 @@ mod tests {
             fingerprint: Digest::of(b"f"),
             outcome,
             segments: 3,
+            resumed: 0,
             rows: 1_234,
             state_rows: 16,
             horizon: BTreeMap::from([(
@@ -152,6 +176,8 @@ mod tests {
             )]),
             audit: AuditSummary { equal: 2, unaudited: 1, unequal: vec![] },
             equals_incremental: Some(true),
+            differences: vec![],
+            unkept: None,
         }
     }
 

@@ -1,7 +1,11 @@
 //! The commands: one file each.
 
+mod audit;
+#[cfg(test)]
+mod audit_tests;
 mod batch;
 mod check;
+mod explain;
 mod gc;
 mod ingest;
 mod init;
@@ -29,6 +33,7 @@ pub(crate) async fn run(args: Args, functions: &Functions) -> Result<Outcome> {
         Command::Speed(args) => speed::run(dir, functions, &args, name).await?,
         Command::Serve(args) => serve::run(dir, functions, &args).await?,
         Command::Batch(args) => return batch::run(dir, functions, &args, name).await,
+        Command::Audit(args) => return audit::run(dir, functions, &args, name).await,
         Command::Ingest(args) => ingest::run(dir, functions, &args, name).await?,
         Command::Query(args) => query::run(dir, functions, &args, name).await?,
         Command::Gc(args) => gc::run(dir, functions, &args, name).await?,

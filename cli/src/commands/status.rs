@@ -7,7 +7,7 @@ use anyhow::Result;
 use std::fmt::Write;
 use std::path::Path;
 use twofold_common::Functions;
-use twofold_serving::{Status, StreamPartition, StreamStatus, ViewState, ViewStatus};
+use twofold_serving::{AuditStatus, Status, StreamPartition, StreamStatus, ViewState, ViewStatus};
 
 pub(crate) async fn run(dir: &Path, functions: &Functions, args: &StatusArgs, command: &str) -> Result<()> {
     let door = Door::open(dir, functions, None, command).await?;
@@ -81,6 +81,9 @@ fn describe(status: &Status) -> String {
                 view.name, bad.stream, bad.partition, bad.range, bad.cut
             );
         }
+        if view.audit.as_ref().is_some_and(|audit| audit.unequal > 0) {
+            let _ = writeln!(text, "{}: `twofold audit --explain` lists the keys that differ", view.name);
+        }
     }
     if !status.query_views.is_empty() {
         let _ = writeln!(text, "\nviews computed when asked for: {}", status.query_views.join(", "));
@@ -130,14 +133,9 @@ fn view_line(view: &ViewStatus) -> Vec<String> {
     let horizon = |b: &twofold_serving::BatchStatus| -> u64 {
         b.horizon.values().flat_map(|offsets| offsets.values()).map(|offset| offset.0).sum()
     };
-    let audit = |b: &twofold_serving::BatchStatus| {
-        let (equal, unaudited, unequal) = (b.audit.equal, b.audit.unaudited, b.audit.unequal.len() as u64);
-        match unequal {
-            0 => format!("{} equal, {} unaudited", count(equal), count(unaudited)),
-            _ => {
-                format!("{} equal, {} unaudited, {} UNEQUAL", count(equal), count(unaudited), count(unequal))
-            }
-        }
+    let audit = |a: &AuditStatus| {
+        let audited = format!("{} equal, {} unaudited", count(a.equal), count(a.unaudited));
+        if a.unequal == 0 { audited } else { format!("{audited}, {} UNEQUAL", count(a.unequal)) }
     };
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     vec![
@@ -149,7 +147,7 @@ fn view_line(view: &ViewStatus) -> Vec<String> {
         or_dash(batch.map(|b| count(b.rows))),
         or_dash(view.speed.map(|s| count(s.rows))),
         or_dash(view.watermark.clone()),
-        or_dash(batch.map(audit)),
+        or_dash(view.audit.as_ref().map(audit)),
     ]
 }
 
@@ -184,6 +182,12 @@ mod tests {
             fingerprint: "0123456789abcdef0123".into(),
             state,
             streams: vec!["flights".into()],
+            audit: batch.as_ref().map(|_| AuditStatus {
+                equal: 3,
+                unaudited: 2,
+                unequal: 1,
+                at: "2013-01-02T00:00:00Z".into(),
+            }),
             batch,
             speed: Some(SpeedStates { segments: 1, rows: 16, bytes: 4_096 }),
             building: Some(Building { done: 5, total: 10 }),
@@ -227,8 +231,9 @@ mod tests {
         flights: 2 rejected events, kept in flights_rejected
 
         view    fingerprint       state                                        batch                             covers  batch rows  speed rows  watermark             audit
-        delays  0123456789abcdef  live                                         incremental 2013-01-02T00:00:00Z  25,000          16          16  2013-01-01T00:00:00Z  1 equal, 0 unaudited
+        delays  0123456789abcdef  live                                         incremental 2013-01-02T00:00:00Z  25,000          16          16  2013-01-01T00:00:00Z  3 equal, 2 unaudited, 1 UNEQUAL
         days    0123456789abcdef  building, 5 of 10; fedcba9876543210 answers  -                                      -           -          16  -                     -
+        delays: `twofold audit --explain` lists the keys that differ
 
         views computed when asked for: punctuality
         tables: airlines (16 rows)

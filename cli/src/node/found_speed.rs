@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use twofold_common::{
-    Answer, Digest, IngestReceipt, IngestRequest, Result, SnapshotRequest, SpeedLayer, SpeedStatus,
+    Answer, Digest, IngestReceipt, IngestRequest, Result, SegmentState, SnapshotRequest, SpeedLayer,
+    SpeedStatus, State,
 };
 use twofold_serving::HttpSpeed;
 
@@ -82,6 +83,10 @@ impl SpeedLayer for FoundSpeed {
 
     async fn status(&self) -> Result<SpeedStatus> {
         self.current()?.status().await
+    }
+
+    async fn segment_state(&self, segment: &SegmentState) -> Result<Option<State>> {
+        self.current()?.segment_state(segment).await
     }
 }
 

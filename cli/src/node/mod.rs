@@ -12,6 +12,7 @@
 
 mod door;
 mod found_speed;
+mod held_states;
 mod http;
 mod lock;
 mod reload;
@@ -25,6 +26,7 @@ mod up;
 
 pub(crate) use door::{Door, server};
 pub use found_speed::FoundSpeed;
+pub(crate) use held_states::HeldStates;
 pub(crate) use http::Listener;
 pub use lock::DataLock;
 pub(crate) use reload::Reload;

@@ -2,18 +2,20 @@
 
 use super::shutdown::Shutdown;
 use super::site::{Site, Stores};
+use crate::alert::{Alert, Differences, Patience};
 use crate::clock;
 use anyhow::Result;
+use std::sync::Arc;
 use tokio::sync::watch;
 use twofold_batch::Options;
-use twofold_common::SpeedLayer;
+use twofold_common::{AuditRun, SpeedLayer};
 
 /// Runs incremental batches by the project's schedule until the switch is flipped. A run that fails is logged, and the
 /// next one comes in its time; one that is interrupted leaves nothing visible.
 pub(crate) async fn run(
     site: watch::Receiver<Site>,
     stores: Stores,
-    speed: std::sync::Arc<dyn SpeedLayer>,
+    speed: Arc<dyn SpeedLayer>,
     shutdown: Shutdown,
 ) -> Result<()> {
     let schedule = site.borrow().project.config.batch.schedule;
@@ -27,7 +29,7 @@ pub(crate) async fn run(
         let now = site.borrow().clone();
         tokio::select! {
             () = shutdown.requested() => return Ok(()),
-            result = once(&now, &stores, speed.as_ref()) => match result {
+            result = once(&now, &stores, &speed) => match result {
                 Ok(()) => {}
                 Err(e) => tracing::error!(error = %e, "the scheduled batch failed"),
             },
@@ -36,23 +38,25 @@ pub(crate) async fn run(
     Ok(())
 }
 
-async fn once(site: &Site, stores: &Stores, speed: &dyn SpeedLayer) -> Result<()> {
+async fn once(site: &Site, stores: &Stores, speed: &Arc<dyn SpeedLayer>) -> Result<()> {
     let watch = clock::Stopwatch::start();
     speed.seal().await?;
     let options = Options { full: false, view: None, workers: workers() };
-    for report in site.batch(stores).run(&options, &|_| {}).await? {
+    let reports = site.batch(stores).run_beside(Some(speed), &options, &|_| {}).await?;
+    for report in &reports {
         let (view, segments, events) = (&report.view, report.segments, report.rows);
-        match report.audit.unequal.first() {
-            None => tracing::info!(view, segments, events, "batch view is up to date"),
-            Some(first) => tracing::error!(
-                view,
-                stream = first.stream,
-                partition = %first.partition,
-                range = %first.range,
-                unequal = report.audit.unequal.len(),
-                "batch and speed layer disagree; the batch view is the one that counts"
-            ),
-        }
+        tracing::info!(
+            view,
+            segments,
+            events,
+            unequal = report.differences.len(),
+            "batch view is up to date"
+        );
+    }
+    let differences = reports.into_iter().map(Differences::from).collect::<Vec<_>>();
+    if let Some(alert) = Alert::about(site, AuditRun::Incremental, clock::nanos(), &differences) {
+        // The next run does not wait for whoever is told.
+        tokio::spawn(alert.deliver(Patience::default()));
     }
     tracing::info!(elapsed_ms = watch.elapsed().as_millis() as u64, "scheduled batch done");
     Ok(())

@@ -64,7 +64,8 @@ async fn status(State(serving): State<Arc<Serving>>) -> Result<Json<Status>, Fai
 
 async fn metrics(State(serving): State<Arc<Serving>>) -> Result<impl IntoResponse, Failure> {
     let speed = serving.speed.status().await.ok();
-    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], serving.metrics.encode(speed.as_ref())?))
+    let text = serving.metrics.encode(speed.as_ref(), &serving.audits().await)?;
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
 }
 
 #[cfg(test)]

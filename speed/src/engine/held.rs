@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use twofold_common::{
     Answer, Digest, LATE_EVENTS, LateEvents, LateTotal, Offset, OffsetRange, Offsets, Partition,
-    SealedSegment, SpeedView, State, View, ViewRequest,
+    SealedSegment, SegmentState, SpeedView, State, View, ViewRequest,
 };
 
 /// A partition of a stream.
@@ -270,6 +270,15 @@ impl Held {
             }
         }
         Ok(states)
+    }
+
+    /// A view and the pieces of its state of one whole segment, if they are held.
+    pub(crate) fn unit_states(&self, of: &SegmentState) -> Option<(Arc<View>, Vec<State>)> {
+        let view = self.views.get(&of.fingerprint)?;
+        let partition = view.partitions.get(&(of.stream.clone(), of.partition))?;
+        let unit = partition.units.get(&of.range.start).filter(|unit| unit.end == of.range.end)?;
+        let runs = unit.runs.get(&of.cut).map_or(&[][..], Vec::as_slice);
+        Some((Arc::clone(&view.view), runs.iter().map(|run| run.state.clone()).collect()))
     }
 
     /// What lets go of the states of a view below a horizon.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 use twofold_common::stream::below;
 use twofold_common::{
-    Answer, Digest, Error, IngestReceipt, IngestRequest, LateEvents, Offset, Offsets, Partition,
-    PartitionStatus, PartitionWatermark, Result, Snapshot, SnapshotRequest, SpeedLayer, SpeedStatus,
-    SpeedViewStatus, StreamDef, StreamRequest, Tail,
+    Answer, Digest, Error, IngestReceipt, IngestRequest, LateEvents, Merger, Offset, Offsets, Partition,
+    PartitionStatus, PartitionWatermark, Result, SegmentState, Snapshot, SnapshotRequest, SpeedLayer,
+    SpeedStatus, SpeedViewStatus, State, StreamDef, StreamRequest, Tail,
 };
 
 /// How long a snapshot waits for what was acknowledged before it.
@@ -143,6 +143,13 @@ impl SpeedLayer for Engine {
             error: self.error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             late: held.late_totals(),
         })
+    }
+
+    async fn segment_state(&self, segment: &SegmentState) -> Result<Option<State>> {
+        let Some((view, states)) = self.read().unit_states(segment) else { return Ok(None) };
+        let Some(cut) = view.cuts().get(segment.cut) else { return Ok(None) };
+        let mut merger = Merger::try_new(self.catalog.session(), cut).await?;
+        merger.merge(&states).await.map(Some)
     }
 }
 
