@@ -354,6 +354,7 @@ impl Engine {
     /// Those of log, archive and state store.
     pub async fn turn(&self) -> Result<bool> {
         let mut worker = self.worker.lock().await;
+        self.settle().await?;
         let forced = self.seal_wanted.swap(false, Ordering::SeqCst);
         let mut more = self.epoch(&mut worker).await?;
         if forced {
@@ -394,9 +395,26 @@ impl Engine {
             return Ok(());
         }
         let store = Arc::clone(&self.store);
-        let committed = tokio::task::spawn_blocking(move || store.commit(&writes).map(|()| writes)).await;
+        let committed = tokio::task::spawn_blocking(move || store.commit(writes)).await;
         let writes = committed.map_err(|e| Error::Internal(format!("the state store's thread: {e}")))??;
         self.held.write().unwrap_or_else(PoisonError::into_inner).apply(writes);
+        Ok(())
+    }
+
+    /// Opens the state store anew if the disk has failed; memory is what it holds then.
+    async fn settle(&self) -> Result<()> {
+        if self.store.is_open() {
+            return Ok(());
+        }
+        let store = Arc::clone(&self.store);
+        let settled = tokio::task::spawn_blocking(move || store.settle()).await;
+        let writes = settled.map_err(|e| Error::Internal(format!("the state store's thread: {e}")))??;
+        if !writes.is_empty() {
+            let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+            held.apply(writes);
+            held.epochs += 1;
+            self.progress.send_replace(held.epochs);
+        }
         Ok(())
     }
 

@@ -2,13 +2,16 @@
 //!
 //! | table       | key                                                     | value                             |
 //! | ----------- | ------------------------------------------------------- | --------------------------------- |
-//! | `meta`      | name                                                    | text: `format`                    |
+//! | `meta`      | name                                                    | text: `format`, `commits`         |
 //! | `segments`  | stream, partition, first offset                         | [`SegmentRecord`] as JSON         |
 //! | `positions` | fingerprint, stream, partition                          | first and last offset of the view |
 //! | `units`     | fingerprint, stream, partition, first offset of segment | end of what is folded of it       |
 //! | `runs`      | …, first offset of segment, cut, number                 | bytes of a state                  |
 //!
 //! Late events have tables of their own, see [`late_store`].
+//!
+//! The store answers nothing any more after a failure of the disk. Then it is opened anew by [`settle`](StateStore::settle),
+//! which also finds out whether the commit that failed had become durable all the same: `commits` counts them.
 //!
 //! What one epoch changes is one transaction: states and offsets agree after any crash. Nothing here is the only
 //! copy of anything: all of it can be folded again from archive and log.
@@ -19,6 +22,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 use twofold_common::{Digest, Error, Offset, Partition, Result, State};
 
 /// The version of the file's layout.
@@ -156,10 +160,28 @@ impl Contents {
     }
 }
 
-#[derive(Debug)]
+/// Opens the file; makes it if told so.
+type Opener = Box<dyn Fn(bool) -> Result<Database, redb::DatabaseError> + Send + Sync>;
+
 pub(crate) struct StateStore {
-    db: Database,
     path: PathBuf,
+    opener: Opener,
+    slot: RwLock<Slot>,
+}
+
+impl std::fmt::Debug for StateStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StateStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+struct Slot {
+    /// `None` after a failure.
+    db: Option<Database>,
+    /// How many transactions are known to be durable.
+    commits: u64,
+    /// What the one that failed was to write.
+    unsettled: Vec<Write>,
 }
 
 impl StateStore {
@@ -168,14 +190,71 @@ impl StateStore {
     /// # Errors
     /// `Conflict` if another process has it open; `Corrupt` if it is damaged or of a newer format.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let store =
-            Self { db: Database::create(path).map_err(|e| open_error(path, e))?, path: path.to_path_buf() };
-        store.check_format()?;
+        let file = path.to_path_buf();
+        Self::open_with(
+            path,
+            Box::new(move |create| if create { Database::create(&file) } else { Database::open(&file) }),
+        )
+    }
+
+    fn open_with(path: &Path, opener: Opener) -> Result<Self> {
+        let db = opener(true).map_err(|e| open_error(path, e))?;
+        let slot = RwLock::new(Slot { db: None, commits: 0, unsettled: Vec::new() });
+        let store = Self { path: path.to_path_buf(), opener, slot };
+        store.check_format(&db)?;
+        let commits = store.commits(&db)?;
+        *store.write() = Slot { db: Some(db), commits, unsettled: Vec::new() };
         Ok(store)
     }
 
-    fn check_format(&self) -> Result<()> {
-        let txn = self.db.begin_write().map_err(|e| self.error(e))?;
+    /// Opens the file anew if the disk has failed: what the commit that failed has written, if it turns out to be durable.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and `Unavailable` while the disk fails; then it can be tried again.
+    pub(crate) fn settle(&self) -> Result<Vec<Write>> {
+        let mut slot = self.write();
+        if slot.db.is_some() {
+            return Ok(Vec::new());
+        }
+        let db = (self.opener)(false).map_err(|e| open_error(&self.path, e))?;
+        let commits = self.commits(&db)?;
+        if commits != slot.commits && commits != slot.commits + 1 {
+            let known = slot.commits;
+            return Err(self.corrupt(format!(
+                "expected a store after {known} commits, found one after {commits}: another file was put in its place"
+            )));
+        }
+        let unsettled = std::mem::take(&mut slot.unsettled);
+        let durable = commits > slot.commits;
+        slot.commits = commits;
+        slot.db = Some(db);
+        tracing::info!(path = %self.path.display(), durable, "state store opened anew");
+        Ok(if durable { unsettled } else { Vec::new() })
+    }
+
+    /// Whether it takes and gives anything.
+    pub(crate) fn is_open(&self) -> bool {
+        self.slot.read().unwrap_or_else(PoisonError::into_inner).db.is_some()
+    }
+
+    fn commits(&self, db: &Database) -> Result<u64> {
+        let txn = db.begin_read().map_err(|e| self.error(e))?;
+        let meta = txn.open_table(META).map_err(|e| self.error(e))?;
+        let found = meta.get("commits").map_err(|e| self.error(e))?.map(|n| n.value().to_string());
+        let Some(found) = found else { return Ok(0) };
+        found.parse().map_err(|_| self.corrupt(format!("{found:?} is no number of commits")))
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Slot> {
+        self.slot.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn closed(&self) -> Error {
+        Error::Unavailable(format!("{}: the disk has failed: the file is opened anew", self.path.display()))
+    }
+
+    fn check_format(&self, db: &Database) -> Result<()> {
+        let txn = db.begin_write().map_err(|e| self.error(e))?;
         {
             let mut meta = txn.open_table(META).map_err(|e| self.error(e))?;
             let format = meta.get("format").map_err(|e| self.error(e))?.map(|f| f.value().to_string());
@@ -202,7 +281,9 @@ impl StateStore {
 
     /// Reads everything.
     pub(crate) fn load(&self) -> Result<Contents> {
-        let txn = self.db.begin_read().map_err(|e| self.error(e))?;
+        let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
+        let db = slot.db.as_ref().ok_or_else(|| self.closed())?;
+        let txn = db.begin_read().map_err(|e| self.error(e))?;
         let mut contents = Contents::default();
         for entry in txn.open_table(SEGMENTS).map_err(|e| self.error(e))?.iter().map_err(|e| self.error(e))? {
             let (key, value) = entry.map_err(|e| self.error(e))?;
@@ -248,10 +329,32 @@ impl StateStore {
         Ok(contents)
     }
 
-    /// Makes all of `writes` durable, or none.
-    pub(crate) fn commit(&self, writes: &[Write]) -> Result<()> {
-        let txn = self.db.begin_write().map_err(|e| self.error(e))?;
+    /// Makes all of `writes` durable, or none, and gives them back.
+    ///
+    /// # Errors
+    /// If the disk fails. Then the store takes nothing until it was [settled](Self::settle), which also tells whether
+    /// they have become durable.
+    pub(crate) fn commit(&self, writes: Vec<Write>) -> Result<Vec<Write>> {
+        let mut slot = self.write();
+        let number = slot.commits + 1;
+        let db = slot.db.as_ref().ok_or_else(|| self.closed())?;
+        match self.commit_to(db, &writes, number) {
+            Ok(()) => {
+                slot.commits = number;
+                Ok(writes)
+            }
+            Err(e) => {
+                (slot.db, slot.unsettled) = (None, writes);
+                Err(e)
+            }
+        }
+    }
+
+    fn commit_to(&self, db: &Database, writes: &[Write], number: u64) -> Result<()> {
+        let txn = db.begin_write().map_err(|e| self.error(e))?;
         {
+            let mut meta = txn.open_table(META).map_err(|e| self.error(e))?;
+            meta.insert("commits", number.to_string().as_str()).map_err(|e| self.error(e))?;
             let mut segments = txn.open_table(SEGMENTS).map_err(|e| self.error(e))?;
             let mut positions = txn.open_table(POSITIONS).map_err(|e| self.error(e))?;
             let mut units = txn.open_table(UNITS).map_err(|e| self.error(e))?;
@@ -350,6 +453,13 @@ fn store_error(path: &Path, e: redb::Error) -> Error {
             Error::Conflict(format!("{} is open in another process: stop that one first", path.display()))
         }
         redb::Error::Io(source) => Error::io(path, source),
+        redb::Error::PreviousIo => {
+            Error::Unavailable(format!("{}: the disk has failed before", path.display()))
+        }
         other => Error::corrupt(path.display().to_string(), other.to_string()),
     }
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

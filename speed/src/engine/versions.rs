@@ -39,7 +39,7 @@ impl Engine {
         let starts =
             self.starts(&new, |fingerprint, place| placed.contains(&(*fingerprint, place.clone()))).await?;
         let store = Arc::clone(&self.store);
-        let committed = tokio::task::spawn_blocking(move || store.commit(&starts).map(|()| starts)).await;
+        let committed = tokio::task::spawn_blocking(move || store.commit(starts)).await;
         writes.extend(committed.map_err(|e| Error::Internal(format!("the state store's thread: {e}")))??);
         {
             // In one step, so that nobody sees a view without its place.
