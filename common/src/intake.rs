@@ -271,7 +271,7 @@ mod tests {
         let (done, end) = tokio::sync::oneshot::channel::<()>();
         let work = taken.hold(async move {
             drop(wait.await);
-            drop(done.send(()));
+            done.send(()).unwrap();
             Ok(())
         });
         assert!(tokio::time::timeout(Duration::from_millis(20), work).await.is_err(), "nobody waits");

@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) full_at: Option<u64>,
     /// Writes and syncs that will go well, and how the next one fails.
     pub(crate) next: Option<(u32, How)>,
+    /// Syncs that will go well, until one is done and fails all the same.
+    pub(crate) lost_sync: Option<u32>,
     /// The next read fails.
     pub(crate) read: bool,
     /// How many operations have failed.
@@ -47,6 +49,16 @@ impl Faults {
     /// How many operations have failed.
     pub(crate) fn failed(&self) -> u32 {
         self.plan(|plan| plan.failed)
+    }
+
+    fn loses_sync(&self) -> bool {
+        self.plan(|plan| match plan.lost_sync.take() {
+            Some(0) => true,
+            left => {
+                plan.lost_sync = left.map(|left| left - 1);
+                false
+            }
+        })
     }
 
     /// How this write or sync fails, if it does.
@@ -120,6 +132,9 @@ impl StorageBackend for FaultyBackend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        if self.faults.loses_sync() {
+            return self.inner.sync_data().and(Err(io::Error::from_raw_os_error(5)));
+        }
         match self.faults.next(0) {
             None => self.inner.sync_data(),
             Some((How::After, e)) => self.inner.sync_data().and(Err(e)),
