@@ -264,6 +264,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn work_is_done_to_its_end_and_holds_its_room_until_then() {
+        let intake = intake(1, 1);
+        let taken = intake.read(body(1), None, MIB).await.unwrap();
+        let (go, wait) = tokio::sync::oneshot::channel::<()>();
+        let (done, end) = tokio::sync::oneshot::channel::<()>();
+        let work = taken.hold(async move {
+            drop(wait.await);
+            done.send(()).unwrap();
+            Ok(())
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(20), work).await.is_err(), "nobody waits");
+        assert!(matches!(intake.read(body(1), None, MIB).await, Err(Interrupted::Busy)));
+        go.send(()).unwrap();
+        end.await.unwrap();
+        while intake.held() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(intake.read(body(1), None, MIB).await.is_ok());
+    }
+
+    #[tokio::test]
     async fn a_body_that_breaks_off_takes_no_room() {
         let intake = intake(1, 1);
         let broken = stream::iter([Ok(Bytes::from_static(b"{}\n")), Err("the connection was lost")]);

@@ -6,6 +6,8 @@
 
 mod decode;
 mod engine;
+#[cfg(test)]
+mod faults;
 mod http;
 mod ingest;
 pub mod log;

