@@ -12,7 +12,7 @@
 //! It does not bound what decoding makes of a body, which is proportional to it, nor the number of connections.
 
 use crate::config::IngestConfig;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use std::fmt::Display;
@@ -156,6 +156,11 @@ impl Taken {
 }
 
 impl Interrupted {
+    /// What the client should do.
+    pub fn kind(&self) -> Kind {
+        if matches!(self, Interrupted::Busy) { Kind::Busy } else { Kind::Invalid }
+    }
+
     /// The HTTP status that tells of it.
     pub fn status(&self) -> u16 {
         match self {
@@ -227,7 +232,7 @@ mod tests {
         let waiting =
             [intake.read(body(1), None, 10).await.unwrap(), intake.read(body(0), None, 10).await.unwrap()];
         let refused = intake.read(body(1), None, 10).await.unwrap_err();
-        assert_eq!((refused.status(), Error::from(refused).kind()), (429, crate::error::Kind::Busy));
+        assert_eq!((refused.status(), Error::from(refused).kind()), (429, Kind::Busy));
         drop(waiting);
         assert!(intake.read(body(1), None, 10).await.is_ok());
     }

@@ -28,7 +28,8 @@ pub(super) async fn append(
     let key = headers.get(IDEMPOTENCY_KEY).map(|key| IdempotencyKey::from_header(key.as_bytes()));
     let key = key.transpose()?;
     let announced = body.size_hint().exact();
-    let taken = intake.read(body.into_data_stream(), announced, INGEST_LIMIT).await?;
+    let taken = intake.read(body.into_data_stream(), announced, INGEST_LIMIT).await;
+    let taken = taken.inspect_err(|why| serving.metrics.failed(why.kind()))?;
     let request = IngestRequest::new(stream, format(&headers), taken.body.clone()).with_key(key);
     Ok(Json(taken.hold(async move { serving.ingest(request).await }).await?))
 }
