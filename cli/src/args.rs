@@ -343,6 +343,7 @@ mod tests {
           ingest  Appends events from files or stdin
           query   Answers a query
           gc      Removes files that no manifest names, and states of removed views
+          repair  Reads all that is stored, names what is damaged, and mends what can be made again
           status  Shows streams, views, segments and audits
           demo    Shows all of it on real data: a year of flights, compared with a plain query to the bit
 

@@ -27,11 +27,13 @@ pub const CONFIG_FILE: &str = "twofold.toml";
 const TOP: &[&str] =
     &["data", "store", "archive", "ingest", "speed", "serve", "batch", "tables", "memory", "alerts"];
 const ARCHIVE: &[&str] = &["segment_rows", "segment_age"];
-const INGEST: &[&str] = &["remember_keys", "waiting_mib", "waiting_requests", "body_timeout"];
+const INGEST: &[&str] = &["remember_keys", "waiting", "waiting_requests", "body_timeout"];
 const SPEED: &[&str] = &["listen", "url", "epoch_rows", "epoch_interval", "retire_grace"];
 const SERVE: &[&str] = &["listen"];
 const BATCH: &[&str] = &["schedule"];
 const TABLES: &[&str] = &["reload"];
+/// What is expected where bytes are told.
+const A_SIZE: &str = "a size, as \"4 GiB\" or \"512 MB\"";
 const MEMORY: &[&str] = &["limit"];
 const ALERTS: &[&str] = &["webhook"];
 
@@ -83,8 +85,8 @@ pub struct ArchiveConfig {
 pub struct IngestConfig {
     /// `remember_keys`: how long the key of a request is remembered, so that a repetition adds nothing. Default 1 day.
     pub remember_keys: Duration,
-    /// `waiting_mib`: how many MiB of bodies are held in memory at once, at each address; at least 1. Default 256.
-    pub waiting_mib: u32,
+    /// `waiting`: how many bytes of bodies are held in memory at once, at each address. Default 256 MiB.
+    pub waiting: u64,
     /// `waiting_requests`: how many requests wait at once until they are durable; at least 1. Default 1024.
     pub waiting_requests: u32,
     /// `body_timeout`: how long a client may send nothing in the middle of a body. Default 30 s.
@@ -95,7 +97,7 @@ impl Default for IngestConfig {
     fn default() -> Self {
         Self {
             remember_keys: REMEMBER_KEYS,
-            waiting_mib: 256,
+            waiting: 256 << 20,
             waiting_requests: 1024,
             body_timeout: Duration::from_secs(30),
         }
@@ -289,7 +291,7 @@ fn archive(section: &Section<'_>, default: ArchiveConfig) -> Result<ArchiveConfi
 fn ingest(section: &Section<'_>, default: IngestConfig) -> Result<IngestConfig> {
     Ok(IngestConfig {
         remember_keys: section.duration("remember_keys")?.unwrap_or(default.remember_keys),
-        waiting_mib: section.count("waiting_mib")?.unwrap_or(default.waiting_mib),
+        waiting: section.text("waiting", A_SIZE, memory::parse)?.unwrap_or(default.waiting),
         waiting_requests: section.count("waiting_requests")?.unwrap_or(default.waiting_requests),
         body_timeout: section.duration("body_timeout")?.unwrap_or(default.body_timeout),
     })
@@ -321,7 +323,7 @@ fn tables(section: &Section<'_>, default: TablesConfig) -> Result<TablesConfig> 
 }
 
 fn memory(section: &Section<'_>, default: MemoryConfig) -> Result<MemoryConfig> {
-    let limit = section.text("limit", "a size, as \"4 GiB\" or \"512 MB\"", memory::parse)?;
+    let limit = section.text("limit", A_SIZE, memory::parse)?;
     Ok(MemoryConfig { limit: limit.unwrap_or(default.limit) })
 }
 
@@ -359,7 +361,7 @@ mod tests {
         let config = parse(
             "data = 'd'\nstore = 's3://bucket/x'\n\
              [archive]\nsegment_rows = 1_0\nsegment_age = '2h'\n\
-             [ingest]\nremember_keys = '2d'\nwaiting_mib = 5\nwaiting_requests = 6\nbody_timeout = '8s'\n\
+             [ingest]\nremember_keys = '2d'\nwaiting = '5 MiB'\nwaiting_requests = 6\nbody_timeout = '8s'\n\
              [speed]\nlisten = '0.0.0.0:1'\nurl = 'http://speed:1/'\nepoch_rows = 3\nepoch_interval = '7ms'\n\
              retire_grace = '0s'\n[serve]\nlisten = '[::1]:2'\n[batch]\nschedule = 'off'\n\
              [tables]\nreload = '0s'\n[memory]\nlimit = '3 MiB'\n[alerts]\nwebhook = 'http://h/x/?k=v'",
@@ -370,7 +372,7 @@ mod tests {
             archive: ArchiveConfig { segment_rows: 10, segment_age: Duration::from_secs(7200) },
             ingest: IngestConfig {
                 remember_keys: Duration::from_secs(2 * 86_400),
-                waiting_mib: 5,
+                waiting: 5 << 20,
                 waiting_requests: 6,
                 body_timeout: Duration::from_secs(8),
             },

@@ -1,7 +1,7 @@
 //! The gate before ingest: how much of what clients send is held in memory at once.
 //!
 //! ```text
-//! bytes of bodies held   <= waiting_mib          from a body's first byte until its receipt
+//! bytes of bodies held   <= waiting              from a body's first byte until its receipt
 //! requests that wait     <= waiting_requests     from a body's last byte until its receipt
 //! ```
 //!
@@ -70,7 +70,7 @@ impl Intake {
 
     /// The gate that a project asks for.
     pub fn new(config: &IngestConfig) -> Self {
-        let units = (config.waiting_mib as usize).saturating_mul((1 << 20) / UNIT);
+        let units = usize::try_from(config.waiting / UNIT as u64).unwrap_or(usize::MAX).max(1);
         let units = units.min(Semaphore::MAX_PERMITS);
         Self {
             room: Arc::new(Semaphore::new(units)),
@@ -201,9 +201,14 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    fn intake(waiting_mib: u32, waiting_requests: u32) -> Intake {
+    fn intake(mib: u64, waiting_requests: u32) -> Intake {
         let body_timeout = Duration::from_secs(10);
-        Intake::new(&IngestConfig { waiting_mib, waiting_requests, body_timeout, ..IngestConfig::default() })
+        Intake::new(&IngestConfig {
+            waiting: mib << 20,
+            waiting_requests,
+            body_timeout,
+            ..IngestConfig::default()
+        })
     }
 
     fn body(bytes: usize) -> impl Stream<Item = Result<Bytes, String>> {
@@ -253,7 +258,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_stalls_or_trickles_is_given_up() {
         let body_timeout = Duration::from_millis(300);
-        let intake = Intake::new(&IngestConfig { body_timeout, waiting_mib: 1, ..IngestConfig::default() });
+        let intake = Intake::new(&IngestConfig { body_timeout, waiting: 1 << 20, ..IngestConfig::default() });
         let stalled = stream::iter([Ok::<_, String>(Bytes::from_static(b"{"))]).chain(stream::pending());
         assert!(matches!(intake.read(stalled, None, MIB).await, Err(Interrupted::TooSlow)));
         let drops = |bytes: usize| {

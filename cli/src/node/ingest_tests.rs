@@ -135,7 +135,7 @@ async fn events_of_a_known_id_are_left_out_and_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_sent_bodies_add_nothing_and_harm_nobody() {
-    let dir = project("[ingest]\nbody_timeout = '500ms'\nwaiting_mib = 1\nwaiting_requests = 2");
+    let dir = project("[ingest]\nbody_timeout = '500ms'\nwaiting = '1 MiB'\nwaiting_requests = 2");
     let server = Server::start(dir.path()).await;
     // One breaks off in the middle of its second event, one between events, one stalls, one never sends anything.
     for half in [EVENT.len() + 10, EVENT.len()] {
@@ -188,7 +188,7 @@ async fn a_client_that_leaves_before_its_receipt_is_served_whole_or_not_at_all()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_says_it_is_too_large_is_refused_before_it_is_sent() {
-    let dir = project("[ingest]\nwaiting_mib = 1");
+    let dir = project("[ingest]\nwaiting = '1 MiB'");
     let server = Server::start(dir.path()).await;
     let mut socket = server.begin(100 << 20).await;
     let answer = read(&mut socket, Duration::from_secs(3)).await;
@@ -200,7 +200,7 @@ async fn a_body_that_says_it_is_too_large_is_refused_before_it_is_sent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_than_there_is_room_for_is_told_to_come_back() {
-    let dir = project("[ingest]\nwaiting_mib = 1");
+    let dir = project("[ingest]\nwaiting = '1 MiB'");
     let server = Server::start(dir.path()).await;
     let mut large = server.begin(900 << 10).await;
     let body = EVENT.repeat((900 << 10) / EVENT.len());
