@@ -18,6 +18,7 @@ mod oracle;
 mod parity;
 mod process;
 mod scale;
+mod sealing;
 mod slt;
 mod three_processes;
 mod versions;
