@@ -28,6 +28,7 @@ mod expr;
 mod finality;
 mod first_row;
 mod fold;
+pub mod foreign;
 mod functions;
 mod gc;
 mod late_events;

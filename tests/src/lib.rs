@@ -11,6 +11,7 @@ mod everything;
 mod floats;
 mod fold_speed;
 mod functions;
+mod fuzz;
 mod hand_off_model;
 mod laws;
 mod nexmark;
