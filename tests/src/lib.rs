@@ -13,6 +13,7 @@ mod fold_speed;
 mod functions;
 mod fuzz;
 mod hand_off_model;
+mod kills;
 mod laws;
 mod nexmark;
 mod oracle;

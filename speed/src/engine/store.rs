@@ -19,7 +19,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use twofold_common::{Digest, Error, Offset, Partition, Result, State};
+use twofold_common::{Digest, Error, Failpoint, Offset, Partition, Result, State};
 
 /// The version of the file's layout.
 const FORMAT: &str = "1";
@@ -306,7 +306,10 @@ impl StateStore {
                 }
             }
         }
-        txn.commit().map_err(|e| self.error(e))
+        Failpoint::StatesWritten.reach();
+        txn.commit().map_err(|e| self.error(e))?;
+        Failpoint::StatesDurable.reach();
+        Ok(())
     }
 
     fn unit(&self, fingerprint: &str, stream: &str, partition: u32, start: u64) -> Result<UnitId> {

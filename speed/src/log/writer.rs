@@ -13,7 +13,7 @@ use super::{Partitions, find_bounds};
 use redb::{Database, Durability, ReadableTable, WriteTransaction};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
-use twofold_common::{Error, LogBounds, Offset, OffsetRange, Partition, Result};
+use twofold_common::{Error, Failpoint, LogBounds, Offset, OffsetRange, Partition, Result};
 
 /// How many bytes one transaction takes in before it is committed.
 const GROUP_BYTES: usize = 32 << 20;
@@ -89,7 +89,9 @@ impl Writer {
             }
         };
         let ranges = group.iter().map(&mut work).collect::<Worked<Vec<_>>>()?;
+        Failpoint::AppendWritten.reach();
         txn.commit()?;
+        Failpoint::AppendDurable.reach();
         Ok((bounds, ranges))
     }
 }
