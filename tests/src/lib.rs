@@ -21,6 +21,7 @@ mod parity;
 mod process;
 mod scale;
 mod sealing;
+mod simulation;
 mod slt;
 mod three_processes;
 mod versions;
