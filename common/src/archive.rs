@@ -11,6 +11,7 @@
 //! between leaves a file for `gc`. Each segment is verified when it is written and when it is read.
 
 use crate::error::{Error, Kind, Result};
+use crate::failpoint::Failpoint;
 use crate::manifest::{Manifests, Versioned};
 use crate::offset::{OffsetRange, Partition};
 use crate::parquet_file::{self, ParquetFile};
@@ -132,6 +133,7 @@ impl Archive {
             format!("{dir}/{partition}/{start:020}-{end:020}-{}.parquet", digest.short())
         })
         .await?;
+        Failpoint::SegmentWritten.reach();
         let ParquetFile { path, rows, bytes, digest } = file;
         Ok(Segment { range, rows, bytes, digest, path, watermark, states })
     }

@@ -13,6 +13,7 @@
 use crate::audits::Audits;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::failpoint::Failpoint;
 use crate::manifest::{Manifests, Versioned};
 use crate::offset::{Offset, OffsetRange, Partition};
 use crate::parquet_file::{self, ParquetFile};
@@ -146,6 +147,7 @@ impl BatchViews {
             format!("{dir}/state/{cut:04}-{bucket:05}-{}.parquet", digest.short())
         })
         .await?;
+        Failpoint::BatchStateWritten.reach();
         let ParquetFile { path, rows, bytes, digest } = file;
         Ok(StateFile { path, rows, bytes, digest })
     }

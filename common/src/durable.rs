@@ -10,6 +10,7 @@
 //! After a crash at any point `<name>` holds all of the bytes or does not exist (or, when it is replaced, still holds
 //! what it held). It does not promise that a `.tmp` file is not left behind: `gc` removes those.
 
+use crate::failpoint::Failpoint;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,9 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = parent(path)?;
     create_directories(directory)?;
     let staged = stage(path, bytes)?;
+    Failpoint::FileStaged.reach();
     fs::rename(&staged, path).inspect_err(|_| discard(&staged))?;
+    Failpoint::FileNamed.reach();
     sync_directory(directory)
 }
 
@@ -33,7 +36,9 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     create_directories(directory)?;
     let staged = stage(path, bytes)?;
     // A link, unlike a rename, fails if the name is taken: it is the conditional put.
+    Failpoint::FileStaged.reach();
     let linked = fs::hard_link(&staged, path);
+    Failpoint::FileNamed.reach();
     discard(&staged);
     match linked {
         Ok(()) => sync_directory(directory).map(|()| true),

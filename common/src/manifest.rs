@@ -19,6 +19,7 @@
 
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint::Failpoint;
 use crate::store::{Object, Store};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -89,7 +90,9 @@ impl<T: Serialize + DeserializeOwned> Manifests<T> {
         let bytes = encode(self.kind, &body)?;
         // Where the version has been published and pruned again, its name is free: both checks look for that.
         self.check_successor(after).await?;
+        Failpoint::ManifestUnpublished.reach();
         self.put_exactly(version, bytes).await?;
+        Failpoint::ManifestPublished.reach();
         self.check_successor(after).await?;
         if let Err(error) = self.store.put(&self.hint_path(), Bytes::from(version.to_string())).await {
             tracing::debug!(dir = %self.dir, %error, "the hint to the newest version was not written");

@@ -6,6 +6,7 @@
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::foreign;
 use crate::manifest::check_format;
 use crate::store::Store;
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -68,7 +69,12 @@ pub(crate) async fn read(
 ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let bytes = fetch(store, file).await?;
     let file = file.clone();
-    off_thread(move || decode(&file, bytes, columns.as_deref())).await
+    off_thread(move || {
+        let decoded = foreign::guard(|| decode(&file, bytes, columns.as_deref()));
+        decoded
+            .unwrap_or_else(|panic| Err(Error::corrupt(&file.path, format!("not readable Parquet: {panic}"))))
+    })
+    .await
 }
 
 /// Checks the bytes of `file`, without decoding them.

@@ -12,11 +12,13 @@ use crate::coverage::{Horizon, Offsets};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::finality::PartitionWatermark;
+use crate::foreign;
 use crate::ingest::{IngestReceipt, IngestRequest};
 use crate::offset::{OffsetRange, Partition};
 use crate::segment::SegmentState;
 use crate::state::State;
 use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use async_trait::async_trait;
@@ -343,13 +345,15 @@ impl Answer {
                 });
                 let views = views.collect::<Result<_>>()?;
                 let streams = streams.into_iter().map(|tail| {
-                    let batches = (0..tail.batches).map(|_| from_ipc(next()?));
+                    let batches = (0..tail.batches).map(|_| from_ipc(next()?, origin));
                     let batches = batches.collect::<Result<Vec<_>>>()?;
                     Ok(Tail { ranges: tail.ranges, batches: batches.into_iter().flatten().collect() })
                 });
                 let streams = streams.collect::<Result<_>>()?;
                 let late_events = match late_events {
-                    true => Some(from_ipc(next()?)?.pop().ok_or_else(|| corrupt("has no late events"))?),
+                    true => {
+                        Some(from_ipc(next()?, origin)?.pop().ok_or_else(|| corrupt("has no late events"))?)
+                    }
                     false => None,
                 };
                 Answer::Snapshot(Snapshot { views, streams, watermarks, late_events })
@@ -375,8 +379,10 @@ fn ipc(batch: &RecordBatch) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn from_ipc(bytes: &[u8]) -> Result<Vec<RecordBatch>> {
-    Ok(StreamReader::try_new(Cursor::new(bytes), None)?.collect::<Result<_, _>>()?)
+fn from_ipc(bytes: &[u8], origin: &str) -> Result<Vec<RecordBatch>> {
+    let read = || StreamReader::try_new(Cursor::new(bytes), None)?.collect::<Result<_, ArrowError>>();
+    let read = foreign::guard(read).unwrap_or_else(|panic| Err(ArrowError::IpcError(panic)));
+    read.map_err(|e| Error::corrupt(origin, format!("rows that cannot be read: {e}")))
 }
 
 #[cfg(test)]

@@ -6,9 +6,11 @@
 
 use crate::Digest;
 use crate::error::{Error, Result};
+use crate::foreign;
 use arrow::array::{Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::row::{RowConverter, Rows, SortField};
@@ -122,7 +124,7 @@ impl State {
     /// A state from the bytes that [`State::to_bytes`] made; `origin` names them in errors.
     ///
     /// # Errors
-    /// `Corrupt` if the digest does not fit or the format is another one.
+    /// `Corrupt` if the digest does not fit, the format is another one, or it is no Arrow stream.
     pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self> {
         let (head, body) = bytes.split_at_checked(32).ok_or_else(|| {
             Error::corrupt(origin, format!("a state of {} bytes is cut short", bytes.len()))
@@ -130,7 +132,14 @@ impl State {
         if Digest::from_bytes(head) != Some(Digest::of(body)) {
             return Err(Error::corrupt(origin, "the digest of the state does not fit its bytes"));
         }
-        let reader = StreamReader::try_new(Cursor::new(body), None)?;
+        foreign::guard(|| Self::read(body, origin)).unwrap_or_else(|panic| {
+            Err(Error::corrupt(origin, format!("a state that cannot be read: {panic}")))
+        })
+    }
+
+    fn read(body: &[u8], origin: &str) -> Result<Self> {
+        let unreadable = |e: ArrowError| Error::corrupt(origin, format!("a state that cannot be read: {e}"));
+        let reader = StreamReader::try_new(Cursor::new(body), None).map_err(unreadable)?;
         let found = reader.schema();
         let format = found.metadata().get(FORMAT_KEY).map_or("none", String::as_str);
         if format != STATE_FORMAT.to_string() {
@@ -141,7 +150,8 @@ impl State {
         let keys = keys.filter(|&keys| keys <= found.fields().len());
         let keys = keys.ok_or_else(|| Error::corrupt(origin, "a state that does not say what its key is"))?;
         let schema = Arc::new(Schema::new(found.fields().clone()));
-        let batches = reader.map(|batch| under(&batch?, &schema)).collect::<Result<Vec<_>>>()?;
+        let batches = reader.map(|batch| under(&batch.map_err(unreadable)?, &schema));
+        let batches = batches.collect::<Result<Vec<_>>>()?;
         Ok(Self { keys, batch: concat_batches(&schema, &batches)? })
     }
 

@@ -2,17 +2,20 @@
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How long a server may take to start or stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The binary, built by the cargo that runs the tests.
+/// The binary, built by the cargo that runs the tests; or the one that `TWOFOLD_BINARY` names.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
+        if let Some(built) = std::env::var_os("TWOFOLD_BINARY") {
+            return PathBuf::from(built);
+        }
         let test = std::env::current_exe().unwrap();
         let dir = test.parent().and_then(Path::parent).unwrap();
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -71,12 +74,24 @@ pub struct Server {
 impl Server {
     /// Starts `twofold <command>`, and waits until it listens. `run` names its run file: `speed` or `serve`.
     pub fn start(project: &Path, command: &[&str], run: &str) -> Server {
+        Self::try_start(project, command, run, &[])
+            .unwrap_or_else(|ended| panic!("twofold {command:?} ended: {ended}"))
+    }
+
+    /// The same with these variables set; how it ended, if it did before it listened.
+    pub fn try_start(
+        project: &Path,
+        command: &[&str],
+        run: &str,
+        env: &[(&str, &str)],
+    ) -> Result<Server, ExitStatus> {
         let log = project.join(format!("{}.log", command[0]));
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         let mut child = Command::new(binary())
             .arg("-p")
             .arg(project)
             .args(command)
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -88,10 +103,11 @@ impl Server {
             let file =
                 std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
             if let Some(file) = file.filter(|f| f["pid"] == child.id()) {
-                return Server { child, url: file["url"].as_str().unwrap().to_string() };
+                return Ok(Server { child, url: file["url"].as_str().unwrap().to_string() });
             }
-            let ended = child.try_wait().unwrap();
-            assert!(ended.is_none(), "twofold {command:?} ended: {ended:?}");
+            if let Some(ended) = child.try_wait().unwrap() {
+                return Err(ended);
+            }
             assert!(started.elapsed() < PATIENCE, "twofold {command:?} does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -120,6 +136,11 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
         started.elapsed()
+    }
+
+    /// How it ended by itself, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Ends it at once, as a power cut does.
@@ -174,6 +195,20 @@ impl Client {
         let body = response.bytes().await.unwrap();
         assert!(status.is_success(), "{sql}: {}", text(&body));
         twofold_serving::Rows::from_arrow(&body, &self.url).unwrap()
+    }
+
+    /// The same as [`rows`](Self::rows), as soon as it does not say that it is too early.
+    pub async fn patient_rows(&self, sql: &str) -> twofold_serving::Rows {
+        let started = Instant::now();
+        loop {
+            let (status, answer) = self.sql(sql).await;
+            if ![409, 503].contains(&status) {
+                assert_eq!(status, 200, "{sql}: {answer}");
+                return self.rows(sql).await;
+            }
+            assert!(started.elapsed() < PATIENCE, "{sql}: {answer}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn answer(response: reqwest::Response) -> (u16, Value) {

@@ -95,7 +95,7 @@ impl Sent {
     }
 }
 
-async fn plain_rows(project: &Project, lines: &str, sql: &str) -> Vec<RecordBatch> {
+pub async fn plain_rows(project: &Project, lines: &str, sql: &str) -> Vec<RecordBatch> {
     let stream = &project.streams["clicks"];
     let decoded = Decoder::new(stream).unwrap().decode_ndjson(lines.as_bytes()).unwrap();
     assert_eq!(decoded.rejected.num_rows(), 0);

@@ -23,7 +23,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
 use parquet::file::reader::ChunkReader;
 use std::sync::Arc;
-use twofold_common::{Error, Result, sql_type};
+use twofold_common::{Error, Result, foreign, sql_type};
 
 impl Decoder {
     /// Decodes all rows of a Parquet file, in pieces of at most `max_rows` events.
@@ -32,6 +32,16 @@ impl Decoder {
     /// `Invalid` if the file is no Parquet file, a column has a type that does not fit the stream's, or one that
     /// is NOT NULL is missing; what `emit` fails with. Never for a bad row.
     pub fn decode_parquet(
+        &self,
+        file: impl ChunkReader + 'static,
+        max_rows: usize,
+        emit: impl FnMut(Decoded) -> Result<()>,
+    ) -> Result<()> {
+        foreign::guard(|| self.decode_file(file, max_rows, emit))
+            .unwrap_or_else(|panic| Err(self.unreadable(ParquetError::General(panic))))
+    }
+
+    fn decode_file(
         &self,
         file: impl ChunkReader + 'static,
         max_rows: usize,

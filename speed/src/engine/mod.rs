@@ -30,7 +30,7 @@ mod versions;
 mod watermark;
 
 use crate::ingest::{Clock, Ingest};
-use held::Held;
+use held::{Held, Place};
 use horizons::Horizons;
 use late::Windows;
 use runner::Runner;
@@ -48,7 +48,7 @@ use twofold_common::{
 };
 use watermark::StreamTime;
 
-/// How often horizons are looked up and segments checked for their age.
+/// How often horizons are looked up and segments checked for their age; more often if the grace is shorter.
 const MAINTENANCE: Duration = Duration::from_millis(500);
 /// How long the loop waits after an error before it tries again.
 const BACKOFF: Duration = Duration::from_millis(500);
@@ -292,9 +292,10 @@ impl Engine {
         let forced = self.seal_wanted.swap(false, Ordering::SeqCst);
         let mut more = self.epoch(&mut worker).await?;
         if forced {
-            while self.epoch(&mut worker).await? {}
+            self.fold_to_the_end(&mut worker).await?;
         }
-        let due = worker.maintained.is_none_or(|at| at.elapsed() >= MAINTENANCE);
+        let due =
+            worker.maintained.is_none_or(|at| at.elapsed() >= MAINTENANCE.min(self.config.retire_grace));
         if more || forced || due {
             self.seal(&mut worker, forced).await?;
         }
@@ -307,6 +308,24 @@ impl Engine {
         more |= self.count_late(&worker).await?;
         self.set_error(None);
         Ok(more)
+    }
+
+    /// Folds what is in the log by now, and seals what gets full by it. What comes meanwhile must not keep it from its
+    /// end, and a full segment takes in only one event an epoch.
+    async fn fold_to_the_end(&self, worker: &mut Worker) -> Result<()> {
+        let places: Vec<Place> = self.read().partitions.keys().cloned().collect();
+        let mut ends = Vec::new();
+        for (stream, partition) in places {
+            let end = self.log.bounds(&stream, partition).await?.end;
+            ends.push(((stream, partition), end));
+        }
+        while ends.iter().any(|(place, end)| self.read().folded(place) < *end) {
+            self.seal(worker, false).await?;
+            if !self.epoch(worker).await? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Makes `writes` durable, then visible.

@@ -8,7 +8,7 @@
 
 use super::{Engine, Worker};
 use tokio::time::Instant;
-use twofold_common::Result;
+use twofold_common::{Failpoint, Result};
 
 impl Engine {
     /// Lets go of states that batch views cover, and of log and segments that nobody needs.
@@ -41,7 +41,11 @@ impl Engine {
                 }
                 writes
             };
+            let drops = !writes.is_empty();
             self.commit(writes).await?;
+            if drops {
+                Failpoint::StatesRetired.reach();
+            }
         }
         self.trim().await
     }
@@ -59,6 +63,7 @@ impl Engine {
                 };
                 if covered > bounds.start {
                     self.log.trim(stream, partition, covered).await?;
+                    Failpoint::LogTrimmed.reach();
                     tracing::info!(stream, partition = partition.0, below = covered.0, "log trimmed");
                 }
                 self.commit(writes).await?;

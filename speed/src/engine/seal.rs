@@ -5,7 +5,7 @@
 use super::held::{HeldView, Place, Unit};
 use super::store::{SegmentRecord, UnitId, Write};
 use super::{Engine, Worker};
-use twofold_common::{Digest, Offset, Result, state_key};
+use twofold_common::{Digest, Failpoint, Offset, Result, state_key};
 
 impl Engine {
     /// Seals the open segments that are full, old, or all.
@@ -56,6 +56,7 @@ impl Engine {
                 record.states.insert(state_key(id.fingerprint, cut), state.digest()?);
             }
         }
+        Failpoint::SealMerged.reach();
         record.sealed = true;
         tracing::info!(
             stream,
@@ -66,6 +67,7 @@ impl Engine {
         );
         writes.push(Write::Segment { stream, partition, start, record });
         self.commit(writes).await?;
+        Failpoint::SealDurable.reach();
         self.sealing.send_modify(|n| *n += 1);
         Ok(())
     }

@@ -22,7 +22,7 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
-use twofold_common::{Digest, Error, Kind, Offset, Partition, Result, State};
+use twofold_common::{Digest, Error, Failpoint, Kind, Offset, Partition, Result, State};
 
 /// The version of the file's layout.
 const FORMAT: &str = "1";
@@ -378,7 +378,10 @@ impl StateStore {
                 }
             }
         }
-        txn.commit().map_err(|e| self.error(e))
+        Failpoint::StatesWritten.reach();
+        txn.commit().map_err(|e| self.error(e))?;
+        Failpoint::StatesDurable.reach();
+        Ok(())
     }
 
     fn unit(&self, fingerprint: &str, stream: &str, partition: u32, start: u64) -> Result<UnitId> {

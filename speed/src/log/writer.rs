@@ -23,7 +23,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout_at};
-use twofold_common::{Appended, Error, LogBounds, Offset, OffsetRange, Once, Partition, Result};
+use twofold_common::{Appended, Error, Failpoint, LogBounds, Offset, OffsetRange, Once, Partition, Result};
 
 /// How many bytes one transaction takes in before it is committed.
 const GROUP_BYTES: usize = 32 << 20;
@@ -231,7 +231,9 @@ impl Writer {
                 }
             }
         }
+        Failpoint::AppendWritten.reach();
         txn.commit()?;
+        Failpoint::AppendDurable.reach();
         Ok((bounds, answers))
     }
 

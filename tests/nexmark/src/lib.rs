@@ -21,6 +21,7 @@ mod rng;
 
 pub use event::{Auction, Bid, Event, Person};
 pub use generator::{Config, Generator};
+pub use rng::Rng;
 
 /// The names of the streams, in the order in which a joined row can first exist.
 pub const STREAMS: [&str; 3] = ["person", "auction", "bid"];

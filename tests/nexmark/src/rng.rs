@@ -4,12 +4,13 @@
 
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// A sequence of numbers.
 #[derive(Debug, Clone)]
-pub(crate) struct Rng(u64);
+pub struct Rng(u64);
 
 impl Rng {
     /// The sequence for the `n`-th thing of a kind: sequences of neighbours have nothing to do with each other.
-    pub(crate) fn new(seed: u64, kind: u64, n: u64) -> Self {
+    pub fn new(seed: u64, kind: u64, n: u64) -> Self {
         let kind = mix(seed.wrapping_add(kind.wrapping_mul(GOLDEN)));
         Self(mix(kind.wrapping_add(n.wrapping_mul(GOLDEN))))
     }
@@ -20,23 +21,23 @@ impl Rng {
     }
 
     /// One of `0..bound`; 0 if there is none.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         // The high half of the product: as even as the number of bits allows.
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 
     /// True once in `times`.
-    pub(crate) fn once_in(&mut self, times: u64) -> bool {
+    pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
     /// One of `choices`, which are not empty.
-    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len() as u64) as usize]
     }
 
     /// `length` letters, now and then a space instead if `spaces`.
-    pub(crate) fn text(&mut self, length: u64, spaces: bool) -> String {
+    pub fn text(&mut self, length: u64, spaces: bool) -> String {
         let letter = |rng: &mut Self| match rng.below(if spaces { 28 } else { 26 }) {
             n @ 0..26 => char::from(b'a' + n as u8),
             _ => ' ',
