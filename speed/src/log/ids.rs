@@ -60,11 +60,10 @@ impl Ids {
         }
         let mut times = txn.open_table(ID_TIMES)?;
         let last = times.range((stream, now, 0)..=(stream, now, u64::MAX))?.next_back().transpose()?;
-        let mut number = last.map_or(0, |(key, _)| key.value().2 + 1);
-        for together in added.chunks(TOGETHER) {
+        let first = last.map_or(0, |(key, _)| key.value().2 + 1);
+        for (number, together) in (first..).zip(added.chunks(TOGETHER)) {
             let bytes: Vec<u8> = together.iter().flat_map(|id| id.to_le_bytes()).collect();
             times.insert((stream, now, number), bytes.as_slice())?;
-            number += 1;
         }
         drop(times);
         drop(known);
