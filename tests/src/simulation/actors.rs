@@ -10,7 +10,10 @@ use futures::future::LocalBoxFuture;
 use std::collections::BTreeSet;
 use twofold_batch::{Options, Outcome, ViewReport};
 use twofold_common::stream::below;
-use twofold_common::{Coverage, Error, Gc, IngestReceipt, Kind, Offset, Project, Result, SpeedLayer};
+use twofold_common::{
+    Coverage, Error, Gc, IdempotencyKey, IngestReceipt, IngestRequest, Kind, Offset, Project, Result,
+    SpeedLayer,
+};
 use twofold_serving::Rows;
 
 /// Who acts. Each does one thing at a time.
@@ -68,12 +71,27 @@ pub struct Op {
 /// How it ended.
 pub enum Done {
     Opened(Result<Node>),
-    Ingested(Vec<i64>, Result<IngestReceipt>),
+    Ingested(Request, Result<IngestReceipt>),
     Folded(Result<()>),
     Archived(Result<usize>),
     Ran(Result<Vec<ViewReport>>),
     Answered(String, Result<Rows>),
     Collected(Result<usize>),
+}
+
+/// Some events, under a key of their own.
+#[derive(Debug)]
+pub struct Request {
+    stream: &'static str,
+    ids: Vec<i64>,
+    body: String,
+}
+
+impl Request {
+    fn sent(&self) -> IngestRequest {
+        let key = IdempotencyKey::new(format!("from-{}", self.ids[0])).unwrap();
+        IngestRequest::new(self.stream, "application/x-ndjson", self.body.clone()).with_key(Some(key))
+    }
 }
 
 impl World {
@@ -85,11 +103,18 @@ impl World {
                 ("open".into(), Box::pin(async { Done::Opened(opening.await) }))
             }
             (Actor::Producer(_), Some(node)) => {
-                let (stream, ids, body) = self.request();
-                let what = format!("ingest {ids:?} into {stream}");
-                let ingest =
-                    async move { node.engine.ingest(stream, "application/x-ndjson", body.into()).await };
-                (what, Box::pin(async { Done::Ingested(ids, ingest.await) }))
+                // What was not answered is sent again, sooner or later.
+                let again = match self.again.len() {
+                    0 => None,
+                    n => {
+                        self.rng.once_in(2).then(|| self.again.swap_remove(self.rng.below(n as u64) as usize))
+                    }
+                };
+                let request = again.unwrap_or_else(|| self.request());
+                let what = format!("ingest {:?} into {}", request.ids, request.stream);
+                let sent = request.sent();
+                let ingest = async move { Done::Ingested(request, node.engine.ingest(sent).await) };
+                (what, Box::pin(ingest))
             }
             (Actor::Engine, Some(node)) => {
                 let choice = self.rng.below(6);
@@ -128,7 +153,7 @@ impl World {
     }
 
     /// A few events with numbers that no other has.
-    fn request(&mut self) -> (&'static str, Vec<i64>, String) {
+    fn request(&mut self) -> Request {
         let stream = self.rng.pick(&["clicks", "clicks", "orders"]);
         let (mut ids, mut body) = (Vec::new(), String::new());
         for _ in 0..1 + self.rng.below(4) {
@@ -142,7 +167,7 @@ impl World {
             self.ledger.insert(id, (stream, Fate::Unknown));
             ids.push(id);
         }
-        (stream, ids, body)
+        Request { stream, ids, body }
     }
 
     fn question(&mut self) -> String {
@@ -185,13 +210,17 @@ impl World {
         match done {
             Done::Opened(Ok(node)) => self.node = Some(node),
             Done::Opened(Err(e)) => retry(&e),
-            Done::Ingested(ids, Ok(receipt)) => {
+            Done::Ingested(Request { ids, .. }, Ok(receipt)) => {
                 assert_eq!((receipt.accepted, receipt.rejected), (ids.len() as u64, 0), "{receipt:?}");
                 for id in ids {
                     self.ledger.entry(id).and_modify(|(_, fate)| *fate = Fate::Acknowledged);
                 }
             }
-            Done::Ingested(_, Err(e)) | Done::Folded(Err(e)) => retry(&e),
+            Done::Ingested(request, Err(e)) => {
+                retry(&e);
+                self.again.push(request);
+            }
+            Done::Folded(Err(e)) => retry(&e),
             Done::Collected(Err(e)) => retry(&e),
             Done::Folded(Ok(())) => {}
             Done::Collected(Ok(n)) => self.tally.collected += n as u64,

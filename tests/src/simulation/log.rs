@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
-use twofold_common::{Append, Error, Log, LogBounds, LogChunk, Offset, OffsetRange, Partition, Result};
+use twofold_common::{
+    AppendRequest, Appended, Error, Log, LogBounds, LogChunk, Offset, OffsetRange, Partition, Result,
+};
 use twofold_speed::MemoryLog;
 
 use Fault::{LostAnswer, Slow, Timeout};
@@ -19,7 +21,8 @@ pub type Events = BTreeMap<(String, Partition), Vec<RecordBatch>>;
 pub struct FaultyLog {
     inner: MemoryLog,
     gate: Arc<Gate>,
-    all: Mutex<Events>,
+    /// With the end of each partition.
+    all: Mutex<BTreeMap<(String, Partition), (Vec<RecordBatch>, Offset)>>,
 }
 
 impl FaultyLog {
@@ -29,7 +32,8 @@ impl FaultyLog {
 
     /// All that was ever appended.
     pub fn all(&self) -> Events {
-        self.all.lock().unwrap().clone()
+        let all = self.all.lock().unwrap();
+        all.iter().map(|(place, (batches, _))| (place.clone(), batches.clone())).collect()
     }
 
     fn failure(&self, io: &'static str, fault: Fault) -> Error {
@@ -41,7 +45,12 @@ impl FaultyLog {
         for ((stream, partition), range) in appends.into_iter().zip(ranges) {
             let chunk = self.inner.read(&stream, partition, range.start, usize::MAX).await?;
             let mut all = self.all.lock().unwrap();
-            let known = all.entry((stream, partition)).or_default();
+            let (known, end) = all.entry((stream, partition)).or_default();
+            // A request that was sent again added nothing.
+            if range.end <= *end {
+                continue;
+            }
+            *end = range.end;
             for batch in chunk.batches {
                 known.push(twofold_common::stream::below(&batch, range.end)?);
             }
@@ -52,19 +61,19 @@ impl FaultyLog {
 
 #[async_trait]
 impl Log for FaultyLog {
-    async fn append(&self, appends: Vec<Append>, ingest_time: i64) -> Result<Vec<OffsetRange>> {
-        let places: Vec<_> = appends.iter().map(|a| (a.stream.clone(), a.partition)).collect();
+    async fn append_request(&self, request: AppendRequest) -> Result<Appended> {
+        let places: Vec<_> = request.appends.iter().map(|a| (a.stream.clone(), a.partition)).collect();
         let on = places.first().map(|(stream, _)| stream.clone()).unwrap_or_default();
         let fault = self.gate.enter("append", &on, &[Fault::Error, Timeout, LostAnswer, Slow]).await;
         if fault == Some(Fault::Error) || fault == Some(Timeout) && self.gate.coin() {
             return Err(self.failure("append", fault.unwrap_or(Fault::Error)));
         }
-        let ranges = self.inner.append(appends, ingest_time).await?;
-        self.remember(places, &ranges).await?;
+        let appended = self.inner.append_request(request).await?;
+        self.remember(places, &appended.ranges).await?;
         self.gate.leave("append", &on).await;
         match fault {
             Some(fault) => Err(self.failure("append", fault)),
-            None => Ok(ranges),
+            None => Ok(appended),
         }
     }
 

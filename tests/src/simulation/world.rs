@@ -1,6 +1,6 @@
 //! What there is: the platform over a faulty store and log, and the ledger of what producers sent.
 
-use super::actors::Op;
+use super::actors::{Op, Request};
 use super::gate::{Gate, Parked};
 use super::log::FaultyLog;
 use super::store::FaultyStore;
@@ -61,6 +61,8 @@ pub struct World {
     pub ops: Vec<Op>,
     /// Each event that was sent, by its number `n`: into which stream, and what became of it.
     pub ledger: BTreeMap<i64, (&'static str, Fate)>,
+    /// What was sent, and not acknowledged.
+    pub again: Vec<Request>,
     pub trace: Vec<String>,
     pub tally: Tally,
     pub sizes: Sizes,
@@ -128,6 +130,7 @@ impl World {
             node: None,
             ops: Vec::new(),
             ledger: BTreeMap::new(),
+            again: Vec::new(),
             trace: Vec::new(),
             tally: Tally::default(),
             sizes,
