@@ -19,12 +19,10 @@ use crate::segment::SegmentState;
 use crate::state::State;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
-use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::Cursor;
 
 /// What one query needs of the speed layer.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -380,7 +378,7 @@ fn ipc(batch: &RecordBatch) -> Result<Vec<u8>> {
 }
 
 fn from_ipc(bytes: &[u8], origin: &str) -> Result<Vec<RecordBatch>> {
-    let read = || StreamReader::try_new(Cursor::new(bytes), None)?.collect::<Result<_, ArrowError>>();
+    let read = || foreign::ipc_stream(bytes)?.collect::<Result<_, ArrowError>>();
     let read = foreign::guard(read).unwrap_or_else(|panic| Err(ArrowError::IpcError(panic)));
     read.map_err(|e| Error::corrupt(origin, format!("rows that cannot be read: {e}")))
 }

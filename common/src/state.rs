@@ -11,10 +11,8 @@ use arrow::array::{Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::row::{RowConverter, Rows, SortField};
-use std::io::Cursor;
 use std::sync::Arc;
 
 /// The version of the stored form of states. A state of another version is recomputed, never misread.
@@ -139,7 +137,7 @@ impl State {
 
     fn read(body: &[u8], origin: &str) -> Result<Self> {
         let unreadable = |e: ArrowError| Error::corrupt(origin, format!("a state that cannot be read: {e}"));
-        let reader = StreamReader::try_new(Cursor::new(body), None).map_err(unreadable)?;
+        let reader = foreign::ipc_stream(body).map_err(unreadable)?;
         let found = reader.schema();
         let format = found.metadata().get(FORMAT_KEY).map_or("none", String::as_str);
         if format != STATE_FORMAT.to_string() {

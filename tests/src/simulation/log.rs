@@ -3,7 +3,7 @@
 use super::gate::{Fault, Gate};
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use twofold_common::{
@@ -21,19 +21,19 @@ pub type Events = BTreeMap<(String, Partition), Vec<RecordBatch>>;
 pub struct FaultyLog {
     inner: MemoryLog,
     gate: Arc<Gate>,
-    /// With the end of each partition.
-    all: Mutex<BTreeMap<(String, Partition), (Vec<RecordBatch>, Offset)>>,
+    all: Mutex<Events>,
+    /// The requests that were taken in, and are not again when they are sent again.
+    known: Mutex<BTreeSet<(String, String)>>,
 }
 
 impl FaultyLog {
     pub fn new(inner: MemoryLog, gate: Arc<Gate>) -> Self {
-        Self { inner, gate, all: Mutex::default() }
+        Self { inner, gate, all: Mutex::default(), known: Mutex::default() }
     }
 
     /// All that was ever appended.
     pub fn all(&self) -> Events {
-        let all = self.all.lock().unwrap();
-        all.iter().map(|(place, (batches, _))| (place.clone(), batches.clone())).collect()
+        self.all.lock().unwrap().clone()
     }
 
     fn failure(&self, io: &'static str, fault: Fault) -> Error {
@@ -45,12 +45,7 @@ impl FaultyLog {
         for ((stream, partition), range) in appends.into_iter().zip(ranges) {
             let chunk = self.inner.read(&stream, partition, range.start, usize::MAX).await?;
             let mut all = self.all.lock().unwrap();
-            let (known, end) = all.entry((stream, partition)).or_default();
-            // A request that was sent again added nothing.
-            if range.end <= *end {
-                continue;
-            }
-            *end = range.end;
+            let known = all.entry((stream, partition)).or_default();
             for batch in chunk.batches {
                 known.push(twofold_common::stream::below(&batch, range.end)?);
             }
@@ -68,8 +63,11 @@ impl Log for FaultyLog {
         if fault == Some(Fault::Error) || fault == Some(Timeout) && self.gate.coin() {
             return Err(self.failure("append", fault.unwrap_or(Fault::Error)));
         }
+        let key = request.once.as_ref().map(|once| (once.stream.clone(), once.key.to_string()));
         let appended = self.inner.append_request(request).await?;
-        self.remember(places, &appended.ranges).await?;
+        if key.is_none_or(|key| self.known.lock().unwrap().insert(key)) {
+            self.remember(places, &appended.ranges).await?;
+        }
         self.gate.leave("append", &on).await;
         match fault {
             Some(fault) => Err(self.failure("append", fault)),
