@@ -60,7 +60,7 @@ pub enum Remedy {
 
 #[derive(Debug, Clone)]
 enum What {
-    Segment { stream: StreamDef, partition: Partition, segment: Segment },
+    Segment { stream: StreamDef, partition: Partition, segment: Box<Segment> },
     State { view: String, file: StateFile },
     Log { stream: String, partition: Partition, below: Offset },
 }
@@ -103,7 +103,7 @@ impl Repair {
                     if let Some(reason) = damage(self.archive.verify(segment).await)? {
                         let in_log = start <= segment.range.start;
                         let remedy = if in_log { Remedy::FromLog } else { Remedy::Backup };
-                        let (stream, segment) = (stream.clone(), segment.clone());
+                        let (stream, segment) = (stream.clone(), Box::new(segment.clone()));
                         found.push(Damage {
                             what: What::Segment { stream, partition, segment },
                             reason,

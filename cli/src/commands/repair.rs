@@ -28,7 +28,7 @@ pub(crate) async fn run(
     };
     let found = repair.find().await?;
     if found.is_empty() {
-        print("nothing is damaged\n".to_string())?;
+        print("nothing is damaged\n")?;
         return Ok(Outcome::Done);
     }
     let rows: Vec<_> =

@@ -30,7 +30,7 @@ pub fn corpus() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     let rows = decoded.rows;
     let (manifest, segment) = runtime.block_on(archived(&rows));
     let batch_manifest = runtime.block_on(published(&rows));
-    let state = State::from_rows(&rows.schema(), 3, &[rows.clone()]).unwrap();
+    let state = State::from_rows(&rows.schema(), 3, std::slice::from_ref(&rows)).unwrap();
     let answers: Vec<Vec<u8>> = answers(&rows, &state).iter().map(|a| a.to_bytes().unwrap()).collect();
     let without = |bytes: &Vec<u8>, digest: usize| bytes[..bytes.len() - digest].to_vec();
     let mut sql: Vec<Vec<u8>> = vec![STREAMS.into(), STREAM.into()];
