@@ -11,10 +11,10 @@
 //! The state on the right is the one that counts. [`newest`] says which findings are told: the last one of each cut and
 //! segment, and every difference that was ever found, even if later nobody found it again.
 
-use crate::batch_view::StateFile;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::offset::{Offset, OffsetRange, Partition};
+use crate::state_file::StateFile;
 use arrow::array::{
     ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray,
     TimestampNanosecondArray,

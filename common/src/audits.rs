@@ -11,12 +11,12 @@
 //! different is ever removed, also when the view is no longer declared; the directory as a whole may be, by hand.
 
 use crate::audit::{AuditTotals, Finding, newest, totals};
-use crate::batch_view::StateFile;
 use crate::cut::Cut;
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Manifests, Versioned};
 use crate::parquet_file::{self, About, ParquetFile};
 use crate::state::State;
+use crate::state_file::StateFile;
 use crate::store::{Object, Store, path_part};
 use arrow::array::RecordBatch;
 use chrono::{DateTime, Utc};

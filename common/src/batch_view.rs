@@ -17,6 +17,7 @@ use crate::failpoint::Failpoint;
 use crate::manifest::{Manifests, Versioned};
 use crate::offset::{Offset, OffsetRange, Partition};
 use crate::parquet_file::{self, ParquetFile};
+use crate::state_file::StateFile;
 use crate::store::{Store, path_part};
 use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
@@ -26,19 +27,6 @@ use std::collections::BTreeMap;
 pub(crate) const VIEWS: &str = "views";
 /// What the envelope of a batch view's manifest says.
 pub(crate) const BATCH_MANIFEST: &str = "batch-manifest";
-
-/// One Parquet file of a batch view's state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StateFile {
-    /// The file, relative to the store.
-    pub path: String,
-    /// How many keys it holds.
-    pub rows: u64,
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// The digest of its bytes.
-    pub digest: Digest,
-}
 
 /// A batch view.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,7 +146,7 @@ impl BatchViews {
     /// # Errors
     /// `Corrupt` if the file is not what the manifest says; `NotFound` if it is gone.
     pub async fn read_state(&self, file: &StateFile) -> Result<Vec<RecordBatch>> {
-        let (schema, mut batches) = parquet_file::read(&self.store, &file_of(file), None).await?;
+        let (schema, mut batches) = parquet_file::read(&self.store, &file.file(), None).await?;
         if batches.is_empty() {
             batches.push(RecordBatch::new_empty(schema));
         }
@@ -170,7 +158,7 @@ impl BatchViews {
     /// # Errors
     /// `Corrupt` if it is not; `NotFound` if it is gone.
     pub async fn verify(&self, file: &StateFile) -> Result<()> {
-        parquet_file::verify(&self.store, &file_of(file)).await
+        parquet_file::verify(&self.store, &file.file()).await
     }
 
     /// Moves a damaged state file out of the way, to `quarantine/`.
@@ -195,11 +183,6 @@ impl BatchViews {
         let dir = format!("{}/manifest", view_dir(view, fingerprint));
         Manifests::new(self.store.clone(), dir, BATCH_MANIFEST)
     }
-}
-
-fn file_of(file: &StateFile) -> ParquetFile {
-    let StateFile { rows, bytes, digest, ref path } = *file;
-    ParquetFile { path: path.clone(), rows, bytes, digest }
 }
 
 /// Where a view's version has its files.

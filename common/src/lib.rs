@@ -56,6 +56,7 @@ mod split;
 mod sql;
 mod sql_type;
 mod state;
+mod state_file;
 mod store;
 pub mod stream;
 mod stream_manifest;
@@ -74,7 +75,7 @@ pub mod wire;
 pub use archive::{Archive, NewSegment};
 pub use audit::{AUDIT, AuditRun, AuditTotals, Audited, Finding, Kept};
 pub use audits::Audits;
-pub use batch_view::{AuditMismatch, AuditSummary, BatchManifest, BatchViews, StateFile};
+pub use batch_view::{AuditMismatch, AuditSummary, BatchManifest, BatchViews};
 pub use catalog::Catalog;
 pub use config::{
     AlertsConfig, ArchiveConfig, BatchConfig, CONFIG_FILE, Config, IngestConfig, MemoryConfig, Schedule,
@@ -111,6 +112,7 @@ pub use snapshot::{
 };
 pub use sql_type::sql_type;
 pub use state::{STATE_FORMAT, State, conform};
+pub use state_file::StateFile;
 pub use store::{Object, Store};
 pub use stream::{Deduplicate, StreamDef};
 pub use stream_manifest::{Evolution, Segment, StreamManifest, evolve};

@@ -30,8 +30,8 @@ const CONFIG: &str = r#"# {name}: a Twofold project. What is commented out is th
 [ingest]
 # How long the Idempotency-Key of a request is remembered: a repetition adds nothing.
 # remember_keys = "1d"
-# How many MiB of requests with events are held in memory at once, and how many of them wait; the next ones are told
-# to come back (HTTP 429).
+# How much of requests with events is held in memory at once, and how many of them wait; the next ones are told to
+# come back (HTTP 429).
 # waiting = "256 MiB"
 # waiting_requests = 1024
 # How long a client may send nothing in the middle of a request.

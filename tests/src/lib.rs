@@ -15,6 +15,7 @@ mod fuzz;
 mod hand_off_model;
 mod kills;
 mod laws;
+mod limits;
 mod nexmark;
 mod oracle;
 mod owners;

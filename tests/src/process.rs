@@ -87,16 +87,22 @@ impl Server {
     ) -> Result<Server, ExitStatus> {
         let log = project.join(format!("{}.log", command[0]));
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
-        let mut child = Command::new(binary())
-            .arg("-p")
-            .arg(project)
-            .args(command)
-            .envs(env.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let mut server = Command::new(binary());
+        server.arg("-p").arg(project).args(command).envs(env.iter().copied());
+        Self::spawn(server.stderr(log), project, run)
+    }
+
+    /// The same under a limit of the shell's, such as `ulimit -n 64`.
+    pub fn start_within(limit: &str, project: &Path, command: &[&str], run: &str) -> Server {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{limit}; exec \"$0\" \"$@\"")]).arg(binary());
+        shell.arg("-p").arg(project).args(command).stderr(Stdio::null());
+        Self::spawn(&mut shell, project, run)
+            .unwrap_or_else(|ended| panic!("twofold {command:?} ended: {ended}"))
+    }
+
+    fn spawn(server: &mut Command, project: &Path, run: &str) -> Result<Server, ExitStatus> {
+        let mut child = server.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         let path = project.join("data/run").join(format!("{run}.json"));
         let started = Instant::now();
         loop {
@@ -108,7 +114,7 @@ impl Server {
             if let Some(ended) = child.try_wait().unwrap() {
                 return Err(ended);
             }
-            assert!(started.elapsed() < PATIENCE, "twofold {command:?} does not listen");
+            assert!(started.elapsed() < PATIENCE, "{server:?} does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

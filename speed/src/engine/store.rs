@@ -212,7 +212,14 @@ impl StateStore {
             let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
             // It must be closed before it can be opened.
             drop(db.take());
-            *db = Some(self.guarded(|| (self.opener)(&self.path).map_err(|e| self.error(e)))?);
+            *db = Some(self.guarded(|| {
+                let mut opened = (self.opener)(&self.path).map_err(|e| self.error(e))?;
+                // Not all that is stored has a digest of ours: all pages are checked, which costs reading them once.
+                match opened.check_integrity().map_err(|e| self.error(e))? {
+                    true => Ok(opened),
+                    false => Err(self.corrupt("its pages are not what was written".to_string())),
+                }
+            })?);
         }
         self.check_format()?;
         self.load()
