@@ -51,9 +51,18 @@ pub enum Kind {
     Aggregate {
         /// states → state, over an unbound scan of states.
         merge: Box<LogicalPlan>,
+        /// states → values, over the same: a column for each of the state's, the calls' totals as they are before they
+        /// are fitted to the types of the query.
+        values: Box<LogicalPlan>,
     },
     /// The columns that the query needs, one row for each event: `k0` its partition, `k1` its offset.
     Append,
+}
+
+impl Kind {
+    fn aggregate(merge: LogicalPlan, values: LogicalPlan) -> Self {
+        Kind::Aggregate { merge: Box::new(merge), values: Box::new(values) }
+    }
 }
 
 impl Cut {
@@ -169,11 +178,12 @@ impl<F: Fn(usize) -> Source> Cutter<'_, F> {
         let merge = self.scan_state(&fold)?.aggregate(key_columns.clone(), merged(&calls))?.build()?;
         let merge = state_columns(merge, keys)?;
         let finish = self.scan_state(&fold)?.aggregate(key_columns, finished(&calls))?.build()?;
+        let values = state_columns(finish.clone(), keys)?;
         let finish =
             renamed(narrowed(finish, &calls, self.view, &names(&aggregate.group_expr))?, &aggregate.schema)?;
         let meanings = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).map(meaning).collect();
         let is_keys = calls.is_empty() && keys > 0;
-        self.push(Kind::Aggregate { merge: Box::new(merge) }, fold, keys, is_keys, meanings)?;
+        self.push(Kind::aggregate(merge, values), fold, keys, is_keys, meanings)?;
         Ok(Ok(finish))
     }
 
@@ -196,6 +206,7 @@ impl<F: Fn(usize) -> Source> Cutter<'_, F> {
         let merge = state_columns(merge, keys + 2)?;
         let finish =
             sessions(self.scan_state(&fold)?.build()?, &key_columns, interval(), &[], &finished(&calls))?;
+        let values = state_columns(finish.clone(), keys + 2)?;
         let finish =
             narrowed(as_windows(finish)?, &calls, self.view, &names(node.keys.iter().chain([&node.window])))?;
         let finish = renamed(finish, &node.schema)?;
@@ -203,7 +214,7 @@ impl<F: Fn(usize) -> Source> Cutter<'_, F> {
         let window = ["start", "end"].map(|bound| format!("{bound} of {window}"));
         let keyed = node.keys.iter().map(meaning).chain(window);
         let meanings = keyed.chain(node.calls.iter().map(meaning)).collect();
-        self.push(Kind::Aggregate { merge: Box::new(merge) }, fold, keys + 2, false, meanings)?;
+        self.push(Kind::aggregate(merge, values), fold, keys + 2, false, meanings)?;
         Ok(Ok(finish))
     }
 

@@ -38,6 +38,17 @@ impl Runnable {
         Ok(Self { plan, context: state.task_ctx() })
     }
 
+    /// A plan over states of the cut, and where they are put.
+    async fn over_states(
+        session: &SessionContext,
+        cut: &Cut,
+        plan: &LogicalPlan,
+    ) -> Result<(Self, Arc<Slot>)> {
+        let slot = Slot::new(Arc::clone(cut.schema()));
+        let plan = bind(plan.clone(), |_| Ok(Arc::new(SlotTable(Arc::clone(&slot)))))?;
+        Ok((Self::try_new(session, plan).await?, slot))
+    }
+
     async fn run(&self) -> Result<Vec<RecordBatch>> {
         let plan = reset_plan_states(Arc::clone(&self.plan))?;
         Ok(collect(plan, Arc::clone(&self.context)).await?)
@@ -105,11 +116,7 @@ impl Merger {
         let runnable = match cut.kind() {
             _ if cut.merges_by_union() => None,
             Kind::Append => None,
-            Kind::Aggregate { merge, .. } => {
-                let slot = Slot::new(Arc::clone(cut.schema()));
-                let plan = bind(merge.as_ref().clone(), |_| Ok(Arc::new(SlotTable(Arc::clone(&slot)))))?;
-                Some((Runnable::try_new(session, plan).await?, slot))
-            }
+            Kind::Aggregate { merge, .. } => Some(Runnable::over_states(session, cut, merge).await?),
         };
         Ok(Self { runnable, schema: Arc::clone(cut.schema()), keys: cut.keys() })
     }
@@ -135,5 +142,31 @@ impl Merger {
                 State::from_rows(&self.schema, self.keys, &merged?)
             }
         }
+    }
+}
+
+/// What states say, for people: the values of a cut's calls.
+#[derive(Debug)]
+pub struct Values {
+    /// `None` for a cut whose states are values as they are.
+    runnable: Option<(Runnable, Arc<Slot>)>,
+}
+
+impl Values {
+    /// Plans the values of a cut.
+    pub async fn try_new(session: &SessionContext, cut: &Cut) -> Result<Self> {
+        let Kind::Aggregate { values, .. } = cut.kind() else { return Ok(Self { runnable: None }) };
+        Ok(Self { runnable: Some(Runnable::over_states(session, cut, values).await?) })
+    }
+
+    /// One row: the keys of that row of the state, and what its calls come to.
+    pub async fn of(&mut self, state: &State, row: usize) -> Result<RecordBatch> {
+        let row = state.batch().slice(row, 1);
+        let Some((runnable, slot)) = &self.runnable else { return Ok(row) };
+        slot.fill(vec![row]);
+        let values = runnable.run().await;
+        slot.fill(Vec::new());
+        let one = values?.into_iter().find(|batch| batch.num_rows() == 1);
+        one.ok_or_else(|| crate::Error::Internal("a key of a state has no values".into()))
     }
 }

@@ -91,7 +91,7 @@ pub use engine::{session, session_with};
 pub use error::{Error, Kind, Result};
 pub use failpoint::Failpoint;
 pub use finality::{PartitionWatermark, decide, least_watermark, rfc3339};
-pub use fold::{Folder, Merger};
+pub use fold::{Folder, Merger, Values};
 pub use functions::{Functions, Merging};
 pub use gc::{Gc, Orphan};
 pub use ingest::{

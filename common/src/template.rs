@@ -60,6 +60,11 @@ const CONFIG: &str = r#"# {name}: a Twofold project. What is commented out is th
 # How often servers look whether the file of a table has changed; "0s": never.
 # reload = "10s"
 
+[memory]
+# What the aggregates, sorts and joins of one process may take together before they go to disk. By default half of the
+# machine's memory.
+# limit = "4 GiB"
+
 [alerts]
 # Where a JSON document is posted when batch and speed layer, or a full and an incremental batch, disagree. No default.
 # webhook = "http://127.0.0.1:9000/twofold"
@@ -98,7 +103,7 @@ LIMIT 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{AlertsConfig, Config, SpeedConfig};
+    use crate::config::{AlertsConfig, Config, MemoryConfig, SpeedConfig};
     use crate::project::Project;
 
     #[test]
@@ -122,12 +127,13 @@ mod tests {
             .collect();
         let text = uncommented.join("\n");
         let keys = text.lines().filter(|line| is_key(line)).count();
-        assert_eq!(keys, 17, "each key stands there once: {text}");
+        assert_eq!(keys, 18, "each key stands there once: {text}");
         let default = Config::default();
         let url = Some("http://127.0.0.1:8661".to_string());
         let webhook = Some("http://127.0.0.1:9000/twofold".to_string());
         let (speed, alerts) = (SpeedConfig { url, ..default.speed }, AlertsConfig { webhook });
-        let expected = Config { speed, alerts, ..default };
+        let memory = MemoryConfig { limit: 4 << 30 };
+        let expected = Config { speed, alerts, memory, ..default };
         assert_eq!(Config::parse(&text, "template").unwrap(), expected);
     }
 }

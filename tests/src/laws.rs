@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use proptest::prelude::*;
 use std::sync::Arc;
 use tempfile::TempDir;
-use twofold_common::{Catalog, CutKind, Folder, Merger, Project, State, View};
+use twofold_common::{Catalog, CutKind, Folder, Merger, Project, State, Values, View};
 
 struct World {
     _dir: TempDir,
@@ -26,16 +26,18 @@ fn world() -> World {
 pub struct Plans {
     folders: Vec<Folder>,
     mergers: Vec<Merger>,
+    values: Vec<Values>,
 }
 
 pub async fn plans(catalog: &Catalog, view: &View) -> Plans {
-    let (mut folders, mut mergers) = (Vec::new(), Vec::new());
+    let (mut folders, mut mergers, mut values) = (Vec::new(), Vec::new(), Vec::new());
     for cut in view.cuts() {
         let schema = |name: &str| Ok(catalog.stream(name)?.event_schema());
         folders.push(Folder::try_new(catalog.session(), cut, schema).await.unwrap());
         mergers.push(Merger::try_new(catalog.session(), cut).await.unwrap());
+        values.push(Values::try_new(catalog.session(), cut).await.unwrap());
     }
-    Plans { folders, mergers }
+    Plans { folders, mergers, values }
 }
 
 impl Plans {
@@ -50,6 +52,22 @@ impl Plans {
             }
         }
         states
+    }
+
+    /// The values of the first key of each state have its columns and its key; those of some may fit no type.
+    pub async fn check_values(&mut self, states: &[State], fallible: bool) {
+        for (values, state) in self.values.iter_mut().zip(states).filter(|(_, state)| state.rows() > 0) {
+            let row = match values.of(state, 0).await {
+                Ok(row) => row,
+                Err(_) if fallible => continue,
+                Err(e) => panic!("{e}"),
+            };
+            let key = state.batch().slice(0, 1).columns()[..state.keys()].to_vec();
+            assert_eq!(
+                (row.num_columns(), &row.columns()[..state.keys()]),
+                (state.batch().num_columns(), &key[..])
+            );
+        }
     }
 
     pub async fn merge(&mut self, states: &[Vec<State>]) -> Vec<State> {

@@ -79,7 +79,8 @@ pub(crate) async fn audit(site: &Site, args: &AuditArgs, command: &str) -> Resul
     let differs = reports.iter().any(|report| !report.differences.is_empty());
     if args.explain {
         for report in &reports {
-            text += &explain(&batch, site.catalog.view(&report.view)?, &held).await?;
+            let view = site.catalog.view(&report.view)?;
+            text += &explain(&batch, &site.catalog, view, &held).await?;
         }
     } else if differs {
         let _ = writeln!(text, "`twofold audit --explain` lists the keys that differ");

@@ -26,8 +26,14 @@ const COMMAND: &str = "twofold test";
 /// A project of which `/home` was clicked by two users, and `/help` by one of them, all in one partition, whose events the
 /// speed layer has folded.
 async fn project(toml: &str) -> (tempfile::TempDir, Site) {
+    project_with(toml, "sum(duration_ms)").await
+}
+
+/// The same, with this call in the place of the sum.
+async fn project_with(toml: &str, call: &str) -> (tempfile::TempDir, Site) {
     let dir = tempfile::tempdir().unwrap();
     for (file, contents) in template("test") {
+        let contents = contents.replace("sum(duration_ms)", call);
         std::fs::write(dir.path().join(file), contents).unwrap();
     }
     let toml = format!("[batch]\nschedule = \"off\"\n[speed]\nretire_grace = \"1h\"\n{toml}");
@@ -181,6 +187,22 @@ async fn without_a_server_the_speed_layers_store_explains() {
       batch  /help        1         7                        2024-05-01T12:00:00
       speed  /home        1         7                        2024-05-01T12:00:00
       batch  /home        2         14                       2024-05-01T12:00:00
+    ");
+}
+
+/// What is kept of floats is bytes: what they come to is shown, and the bytes only where that is the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_calls_come_to_is_shown() {
+    let (_dir, site) = project_with("", "avg(duration_ms / 8.0) AS mean, sum(duration_ms / 8.0)").await;
+    corrupt(&site);
+    batch(&site, &BatchArgs::default(), COMMAND).await.unwrap();
+    insta::assert_snapshot!(explained(&site).await.split_once("\n\n").unwrap().1, @r"
+    clicks_by_page: stream clicks, partition 0, offsets [0, 3), cut 0: 2 keys differ
+      state  clicks.page  count(*)  avg(CAST(clicks.duration_ms AS Float64) / 8)  sum(CAST(clicks.duration_ms AS Float64) / 8)  max(clicks.event_time)
+      speed  /help        2         0.875 of {avg.1.0: 00feff07, avg.1.1: 2}      1.75                                          2024-05-01T12:00:00
+      batch  /help        1         0.875 of {avg.1.0: 00fdff07, avg.1.1: 1}      0.875                                         2024-05-01T12:00:00
+      speed  /home        1         0.875 of {avg.1.0: 00fdff07, avg.1.1: 1}      0.875                                         2024-05-01T12:00:00
+      batch  /home        2         0.875 of {avg.1.0: 00feff07, avg.1.1: 2}      1.75                                          2024-05-01T12:00:00
     ");
 }
 

@@ -81,7 +81,7 @@ fn describe_view(view: &View, explain: bool) -> String {
     if explain {
         for (i, cut) in view.cuts().iter().enumerate() {
             text += &plan(&format!("fold of cut {i}"), cut.fold_plan());
-            if let CutKind::Aggregate { merge } = cut.kind() {
+            if let CutKind::Aggregate { merge, .. } = cut.kind() {
                 text += &plan(&format!("merge of cut {i}"), merge);
             }
         }

@@ -201,6 +201,7 @@ impl Subject {
             let read = State::from_bytes(&a.to_bytes().unwrap(), "a state").unwrap();
             assert_eq!(read.digest().unwrap(), a.digest().unwrap(), "stored state of {name}");
         }
+        self.plans.check_values(&merged, self.query.fallible).await;
         let expected = self.plain.run().await;
         let merged: Vec<Vec<State>> = merged.into_iter().map(|s| vec![s]).collect();
         let ordered = depends_on_order(view.finish_plan()).unwrap();
