@@ -57,6 +57,7 @@ mod sql;
 mod sql_type;
 mod state;
 mod state_file;
+mod state_table;
 mod store;
 pub mod stream;
 mod stream_manifest;
@@ -113,6 +114,7 @@ pub use snapshot::{
 pub use sql_type::sql_type;
 pub use state::{STATE_FORMAT, State, conform};
 pub use state_file::StateFile;
+pub use state_table::StateTable;
 pub use store::{Object, Store};
 pub use stream::{Deduplicate, StreamDef};
 pub use stream_manifest::{Evolution, Segment, StreamManifest, evolve};

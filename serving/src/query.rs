@@ -36,8 +36,8 @@ use tokio::time::{Instant, sleep};
 use twofold_common::scan::{Source, bind, sources};
 use twofold_common::{
     AUDIT, Answer, Archive, BatchViews, Catalog, Coverage, Error, Finding, IngestReceipt, IngestRequest,
-    Kind, LATE_EVENTS, LateEvents, Result, Snapshot, SpeedLayer, SpeedView, State, StateFile, Versions,
-    conform, decide, depends_on_order, least_watermark,
+    Kind, LATE_EVENTS, LateEvents, Result, Snapshot, SpeedLayer, SpeedView, State, StateFile, StateTable,
+    Versions, conform, decide, depends_on_order, least_watermark,
 };
 
 /// How often a query starts again because the speed layer has moved on.
@@ -380,7 +380,7 @@ fn states(
     stored: Vec<RecordBatch>,
     speed: &SpeedView,
     ordered: bool,
-) -> Result<MemTable> {
+) -> Result<StateTable> {
     let view = basis.view.name();
     let cuts = basis.view.cuts();
     let definition = cuts.get(cut).ok_or_else(|| Error::Internal(format!("view {view} has no cut {cut}")))?;
@@ -405,7 +405,7 @@ fn states(
     if ordered {
         batches = vec![State::from_rows(schema, definition.keys(), &batches)?.batch().clone()];
     }
-    Ok(MemTable::try_new(Arc::clone(schema), vec![batches])?)
+    Ok(StateTable::new(Arc::clone(schema), batches))
 }
 
 /// `1203000` as `1,203,000`.

@@ -8,7 +8,7 @@ use arrow::datatypes::DataType;
 use proptest::prelude::*;
 use std::sync::Arc;
 use twofold_common::scan::{Source, bind};
-use twofold_common::{Catalog, Folder, State, View};
+use twofold_common::{Catalog, Folder, State, StateTable, View};
 
 /// The states of the pieces of one stream, for each cut.
 pub async fn states(catalog: &Catalog, view: &View, stream: &str, pieces: &[RecordBatch]) -> Vec<Vec<State>> {
@@ -32,7 +32,7 @@ pub async fn query(catalog: &Catalog, sql: &str, states: &[Vec<State>]) -> (Vec<
         let Source::State { view, cut, .. } = source else { panic!("{source:?}") };
         let schema = catalog.view(view)?.cuts()[*cut].schema().clone();
         let batches = states[*cut].iter().map(|s| s.batch().clone()).collect();
-        Ok(Arc::new(datafusion::datasource::MemTable::try_new(schema, vec![batches])?))
+        Ok(Arc::new(StateTable::new(schema, batches)))
     });
     let frame = catalog.session().execute_logical_plan(bound.unwrap()).await.unwrap();
     let optimized = frame.clone().into_optimized_plan().unwrap().display_indent().to_string();

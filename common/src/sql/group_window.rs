@@ -3,7 +3,7 @@
 //! window.
 
 use super::read;
-use super::table_function::NAMES;
+use super::words::WINDOWS;
 use datafusion::sql::sqlparser::ast::{Expr, ObjectNamePart};
 use datafusion::sql::sqlparser::parser::Parser;
 
@@ -13,7 +13,7 @@ pub(super) fn rewrite(expr: &mut Expr) -> Result<(), String> {
     let [ObjectNamePart::Identifier(name)] = function.name.0.as_slice() else { return Ok(()) };
     let name = name.value.to_ascii_lowercase();
     let Some((window, part)) = name.rsplit_once('_') else { return Ok(()) };
-    if !NAMES.contains(&window) {
+    if !WINDOWS.contains(&window) {
         return Ok(());
     }
     let arguments = &function.args;

@@ -18,6 +18,7 @@ mod group_window;
 mod spark;
 mod table_function;
 mod tokens;
+mod words;
 
 pub(crate) use tokens::exchange as exchange_tokens;
 

@@ -5,15 +5,12 @@
 //! The second gives a column `window_time` too, the last millisecond of the window, which may be the time of
 //! another window.
 
-use super::tokens::PARTITION_BY;
+use super::words::{PARTITION_BY, WINDOWS};
 use super::{is, read};
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, ObjectNamePart, TableFactor,
 };
 use datafusion::sql::sqlparser::parser::Parser;
-
-/// The window functions that may stand in `FROM`.
-pub(super) const NAMES: [&str; 4] = ["tumble", "hop", "cumulate", "session"];
 
 /// The column that a window stands in before it is taken apart.
 const WINDOW: &str = "__window";
@@ -40,7 +37,7 @@ pub(super) fn rewrite(factor: &mut TableFactor) -> Result<(), String> {
 
 fn window_name(name: &ObjectName) -> Option<&'static str> {
     let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return None };
-    NAMES.into_iter().find(|name| is(ident, name))
+    WINDOWS.into_iter().find(|name| is(ident, name))
 }
 
 /// The arguments of a plain call.

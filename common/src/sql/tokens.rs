@@ -8,12 +8,9 @@
 //! The result is itself a spelling that is understood. A token that is put in has the place of the one it
 //! stands for.
 
-use super::table_function::NAMES;
+use super::words::{PARTITION_BY, WINDOWS};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
-
-/// The function that the partition columns of a session are the arguments of.
-pub(super) const PARTITION_BY: &str = "PARTITION_BY";
 
 /// `tokens` with those of window functions exchanged; all others are as they were.
 pub(crate) fn exchange(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
@@ -110,7 +107,7 @@ impl Exchange {
     fn follows_window_name(&self) -> bool {
         let before = self.out.iter().rev().find(|t| !matches!(t.token, Token::Whitespace(_)));
         matches!(before.map(|t| &t.token), Some(Token::Word(Word { value, quote_style: None, .. }))
-            if NAMES.iter().any(|name| value.eq_ignore_ascii_case(name)))
+            if WINDOWS.iter().any(|name| value.eq_ignore_ascii_case(name)))
     }
 }
 

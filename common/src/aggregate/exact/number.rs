@@ -132,8 +132,8 @@ impl Exact {
     #[inline]
     pub(crate) fn add_scaled(&mut self, mantissa: i128, exponent: i32) -> usize {
         self.seen = true;
-        if exponent == self.exponent
-            && self.wide.is_none()
+        if self.wide.is_none()
+            && let Some(mantissa) = shifted(mantissa, exponent.wrapping_sub(self.exponent))
             && let Some(sum) = self.mantissa.checked_add(mantissa)
         {
             self.mantissa = sum;
@@ -252,6 +252,7 @@ impl Exact {
 }
 
 /// `mantissa * 2^up`, if it fits.
+#[inline]
 fn shifted(mantissa: i128, up: i32) -> Option<i128> {
     let spare = if mantissa < 0 { mantissa.leading_ones() } else { mantissa.leading_zeros() };
     let up = u32::try_from(up).ok().filter(|&up| up < spare)?;

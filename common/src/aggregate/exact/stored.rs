@@ -91,7 +91,10 @@ impl Exact {
                 mantissa.len()
             ));
         }
-        Ok(self.add_bytes(mantissa, exponent))
+        Ok(match mantissa.len() {
+            ..16 => self.add_scaled(integer(mantissa), exponent),
+            _ => self.add_bytes(mantissa, exponent),
+        })
     }
 
     /// Adds an integer of any length times a power of two: all its pieces but the last are without a sign.
@@ -100,11 +103,33 @@ impl Exact {
         let last = mantissa.len().div_ceil(15) - 1;
         let mut grown = 0;
         for (i, piece) in pieces {
-            let fill = if i == last && piece.last().is_some_and(|&b| b >= 128) { 255 } else { 0 };
-            let mut wide = [fill; 16];
-            wide[..piece.len()].copy_from_slice(piece);
-            grown += self.add_scaled(i128::from_le_bytes(wide), exponent + 120 * i as i32);
+            let piece = if i == last {
+                integer(piece)
+            } else {
+                let mut wide = [0; 16];
+                wide[..15].copy_from_slice(piece);
+                i128::from_le_bytes(wide)
+            };
+            grown += self.add_scaled(piece, exponent + 120 * i as i32);
         }
         grown
+    }
+}
+
+/// An integer of 1 to 16 bytes: two's complement, little-endian. Most are read by two loads.
+#[inline]
+fn integer(bytes: &[u8]) -> i128 {
+    match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(low), Some(high)) if bytes.len() > 8 => {
+            let above = i64::from_le_bytes(*high) >> (8 * (16 - bytes.len()));
+            i128::from(above) << 64 | i128::from(u64::from_le_bytes(*low))
+        }
+        (Some(low), _) => i128::from(i64::from_le_bytes(*low)),
+        _ => {
+            let fill = if bytes.last().is_some_and(|&last| last >= 128) { 255 } else { 0 };
+            let mut wide = [fill; 8];
+            wide[..bytes.len()].copy_from_slice(bytes);
+            i128::from(i64::from_le_bytes(wide))
+        }
     }
 }

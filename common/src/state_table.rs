@@ -1,0 +1,173 @@
+//! The rows of states as a relation that leaves out at once what a query does not ask for.
+//!
+//! States are sorted by their keys. So the rows that a filter keeps stand in runs, such as the panes of one window, key
+//! after key; a run is copied as a whole, where a filter above would copy its rows one by one:
+//!
+//! ```text
+//! rows of a table under a filter = the rows that the filter keeps, in their order
+//! ```
+
+use crate::error::Result;
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, MutableArrayData, RecordBatch, RecordBatchOptions, make_array,
+};
+use arrow::compute::{filter_record_batch, prep_null_mask_filter};
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::cast::as_boolean_array;
+use datafusion::common::{DFSchema, project_schema};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::error::Result as EngineResult;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use std::sync::Arc;
+
+/// How many rows are filtered at once.
+const PIECE: usize = 65_536;
+/// Runs are copied as a whole if they have so many rows on average.
+const LONG_RUN: usize = 8;
+
+/// States, or other rows in memory, as a relation.
+#[derive(Debug)]
+pub struct StateTable {
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+}
+
+impl StateTable {
+    /// A relation of these rows, which have the columns of `schema`.
+    pub fn new(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
+        Self { schema, batches }
+    }
+}
+
+#[async_trait]
+impl TableProvider for StateTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> EngineResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Exact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let Some(filter) = conjunction(filters.iter().cloned()) else {
+            let batches = [self.batches.clone()];
+            return Ok(MemorySourceConfig::try_new_exec(&batches, self.schema(), projection.cloned())?);
+        };
+        let filter =
+            session.create_physical_expr(filter, &DFSchema::try_from(self.schema.as_ref().clone())?)?;
+        let mut kept = Vec::new();
+        for batch in &self.batches {
+            for at in (0..batch.num_rows()).step_by(PIECE) {
+                let piece = batch.slice(at, PIECE.min(batch.num_rows() - at));
+                let mask = filter.evaluate(&piece)?.into_array(piece.num_rows())?;
+                let wanted = match projection {
+                    Some(columns) => piece.project(columns)?,
+                    None => piece,
+                };
+                let rows = keep(&wanted, as_boolean_array(&mask)?)?;
+                if rows.num_rows() > 0 {
+                    kept.push(rows);
+                }
+                // A long scan can be given up in between.
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(MemorySourceConfig::try_new_exec(&[kept], project_schema(&self.schema, projection)?, None)?)
+    }
+}
+
+/// The rows of a batch where the mask is true.
+fn keep(batch: &RecordBatch, mask: &BooleanArray) -> Result<RecordBatch> {
+    let mask = if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() };
+    let rows = mask.true_count();
+    let runs: Vec<(usize, usize)> = mask.values().set_slices().collect();
+    match runs.as_slice() {
+        [] => Ok(batch.slice(0, 0)),
+        [(from, until)] => Ok(batch.slice(*from, until - from)),
+        _ if runs.len() * LONG_RUN > rows => Ok(filter_record_batch(batch, &mask)?),
+        _ => {
+            let columns = batch.columns().iter().map(|column| gather(column, &runs, rows));
+            let columns = columns.collect::<Result<Vec<_>>>()?;
+            let options = RecordBatchOptions::new().with_row_count(Some(rows));
+            Ok(RecordBatch::try_new_with_options(batch.schema(), columns, &options)?)
+        }
+    }
+}
+
+/// The rows of an array that are in runs `[from, until)`.
+fn gather(column: &ArrayRef, runs: &[(usize, usize)], rows: usize) -> Result<ArrayRef> {
+    let data = column.to_data();
+    let mut gathered = MutableArrayData::new(vec![&data], false, rows);
+    for &(from, until) in runs {
+        gathered.try_extend(0, from, until)?;
+    }
+    Ok(make_array(gathered.freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int64Array, StringArray, StructArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::prelude::SessionContext;
+    use proptest::prelude::*;
+
+    fn batch(rows: usize) -> RecordBatch {
+        let n: ArrayRef = Arc::new(Int64Array::from_iter((0..rows as i64).map(|i| (i % 7 > 0).then_some(i))));
+        let text = (0..rows).map(|i| (i % 5 > 0).then(|| "x".repeat(i % 11)));
+        let text: ArrayRef = Arc::new(StringArray::from_iter(text));
+        let field = Arc::new(Field::new("n", DataType::Int64, true));
+        let both: ArrayRef = Arc::new(StructArray::from(vec![(field, Arc::clone(&n))]));
+        RecordBatch::try_from_iter([("n", n), ("text", text), ("both", both)]).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_is_what_a_filter_keeps(
+            runs in proptest::collection::vec((proptest::option::weighted(0.9, any::<bool>()), 1usize..60), 0..12),
+        ) {
+            let mask: BooleanArray = runs.iter().flat_map(|(kept, n)| vec![*kept; *n]).collect();
+            // A slice, so that no offset is zero.
+            let batch = batch(mask.len() + 3).slice(3, mask.len());
+            prop_assert_eq!(keep(&batch, &mask).unwrap(), filter_record_batch(&batch, &mask).unwrap());
+            let none = batch.project(&[]).unwrap();
+            prop_assert_eq!(keep(&none, &mask).unwrap().num_rows(), filter_record_batch(&batch, &mask).unwrap().num_rows());
+        }
+    }
+
+    #[tokio::test]
+    async fn queries_see_the_rows_that_they_ask_for() {
+        let whole = batch(3 * PIECE);
+        let schema = Arc::new(Schema::new(whole.schema().fields().clone()));
+        let table = StateTable::new(schema, vec![whole.slice(0, 10), whole.slice(10, whole.num_rows() - 10)]);
+        let session = SessionContext::new();
+        session.register_table("t", Arc::new(table)).unwrap();
+        let sql = "SELECT count(*), min(both['n']), max(both['n']), count(text) FROM t WHERE n >= 5 AND both['n'] < 100000";
+        let frame = session.sql(sql).await.unwrap();
+        let plan = frame.clone().into_optimized_plan().unwrap().to_string();
+        assert!(plan.contains("full_filters") && !plan.contains("Filter:"), "{plan}");
+        let rows = frame.collect().await.unwrap();
+        let kept = (5..100_000).filter(|i| i % 7 > 0);
+        let texts = kept.clone().filter(|i| i % 5 > 0).count();
+        let expected = format!("{} 5 99999 {texts}", kept.count());
+        let found: Vec<String> = (0..4)
+            .map(|i| arrow::util::display::array_value_to_string(rows[0].column(i), 0).unwrap())
+            .collect();
+        assert_eq!(found.join(" "), expected);
+    }
+}
