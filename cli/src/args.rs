@@ -48,6 +48,8 @@ pub enum Command {
     Ingest(IngestArgs),
     /// Answers a query
     Query(QueryArgs),
+    /// Shows the rows of a view, and then what changes of them
+    Watch(WatchArgs),
     /// Removes files that no manifest names, and states of removed views
     Gc(GcArgs),
     /// Reads all that is stored, names what is damaged, and mends what can be made again
@@ -189,6 +191,32 @@ pub struct QueryArgs {
     pub coverage: bool,
 }
 
+/// `twofold watch`
+#[derive(Debug, Clone, ClapArgs)]
+pub struct WatchArgs {
+    /// The view
+    #[arg(value_name = "VIEW")]
+    pub view: String,
+    /// Only rows that this lets through: column=value, or column[gt]=value (eq, ne, lt, lte, gt, gte, null)
+    #[arg(long = "where", value_name = "CONDITION", value_parser = condition)]
+    pub conditions: Vec<(String, String)>,
+    /// How what happens is written
+    #[arg(long, value_enum, default_value_t = WatchOutput::Text)]
+    pub format: WatchOutput,
+    /// Ends after so many events; the rows at the beginning are the first
+    #[arg(long, value_name = "N")]
+    pub events: Option<u64>,
+}
+
+/// How events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WatchOutput {
+    /// Lines for people: + what came or changed, - what went
+    Text,
+    /// One JSON object to a line, for each event
+    Json,
+}
+
 /// `twofold gc`
 #[derive(Debug, Clone, ClapArgs)]
 pub struct GcArgs {
@@ -237,6 +265,7 @@ impl Command {
             Command::Audit(_) => "twofold audit",
             Command::Ingest(_) => "twofold ingest",
             Command::Query(_) => "twofold query",
+            Command::Watch(_) => "twofold watch",
             Command::Gc(_) => "twofold gc",
             Command::Repair(_) => "twofold repair",
             Command::Status(_) => "twofold status",
@@ -248,6 +277,11 @@ impl Command {
     pub fn is_server(&self) -> bool {
         matches!(self, Command::Up(_) | Command::Speed(SpeedArgs { once: false }) | Command::Serve(_))
     }
+}
+
+fn condition(text: &str) -> Result<(String, String), String> {
+    let (column, value) = text.split_once('=').ok_or("expected column=value")?;
+    Ok((column.to_string(), value.to_string()))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -308,6 +342,16 @@ mod tests {
     }
 
     #[test]
+    fn a_condition_has_a_column_and_a_value() {
+        let Command::Watch(watch) = parse("twofold watch v --where a=b=c --where n[gt]=5").command else {
+            panic!()
+        };
+        let conditions = [("a", "b=c"), ("n[gt]", "5")].map(|(c, v)| (c.to_string(), v.to_string()));
+        assert_eq!((watch.view.as_str(), &watch.conditions[..]), ("v", &conditions[..]));
+        assert!(Args::try_parse_from("twofold watch v --where a".split(' ')).is_err());
+    }
+
+    #[test]
     fn an_age_needs_a_unit() {
         for text in ["5", "", "h", "1w", "-1h", "99999999999999999999h", "18446744073709551615d"] {
             assert!(duration(text).is_err(), "{text}");
@@ -342,6 +386,7 @@ mod tests {
           audit   Folds segments again from raw, and compares with what the speed layer had
           ingest  Appends events from files or stdin
           query   Answers a query
+          watch   Shows the rows of a view, and then what changes of them
           gc      Removes files that no manifest names, and states of removed views
           repair  Reads all that is stored, names what is damaged, and mends what can be made again
           status  Shows streams, views, segments and audits

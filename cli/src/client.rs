@@ -3,10 +3,11 @@
 //! Nothing is tried twice here: after an append without an answer, whether it went in is unknown, and so it is said. With
 //! a key, the caller may send it again.
 
+use crate::server_events::ServerEvents;
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Client as Http, RequestBuilder, Url};
+use reqwest::{Client as Http, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 use twofold_common::{Error, IDEMPOTENCY_KEY, IngestReceipt, IngestRequest, wire};
@@ -65,6 +66,13 @@ impl Client {
         Ok(Rows::from_arrow(&body, self.url())?)
     }
 
+    /// The rows of a view, and what changes of them.
+    pub(crate) async fn watch(&self, view: &str, conditions: &[(String, String)]) -> Result<ServerEvents> {
+        let mut url = self.path(&["v1", "views", view, "changes"])?;
+        url.query_pairs_mut().extend_pairs(conditions);
+        Ok(ServerEvents::new(self.good(self.http.get(url), "").await?))
+    }
+
     pub(crate) async fn status(&self) -> Result<Status> {
         self.decode(&self.send(self.http.get(self.path(&["v1", "status"])?), "").await?)
     }
@@ -80,18 +88,28 @@ impl Client {
 
     /// The body of a good answer. `unsure` is what is said of the request when there is none.
     async fn send(&self, request: RequestBuilder, unsure: &str) -> Result<Bytes> {
-        let broken = |e: reqwest::Error| {
-            let mut cause: &dyn std::error::Error = &e;
-            while let Some(source) = cause.source() {
-                cause = source;
-            }
-            let unsure = if e.is_connect() { "" } else { unsure };
-            Error::Unavailable(format!("the server at {} does not answer ({cause}){unsure}", self.url()))
-        };
-        let answer = request.send().await.map_err(broken)?;
+        let answer = self.good(request, unsure).await?;
+        Ok(answer.bytes().await.map_err(|e| self.broken(&e, unsure))?)
+    }
+
+    /// A good answer, whose body may still be on its way.
+    async fn good(&self, request: RequestBuilder, unsure: &str) -> Result<Response> {
+        let answer = request.send().await.map_err(|e| self.broken(&e, unsure))?;
         let status = answer.status();
-        let body = answer.bytes().await.map_err(broken)?;
-        if status.is_success() { Ok(body) } else { Err(wire::error_from(status.as_u16(), &body).into()) }
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let body = answer.bytes().await.map_err(|e| self.broken(&e, unsure))?;
+        Err(wire::error_from(status.as_u16(), &body).into())
+    }
+
+    fn broken(&self, e: &reqwest::Error, unsure: &str) -> Error {
+        let mut cause: &dyn std::error::Error = e;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        let unsure = if e.is_connect() { "" } else { unsure };
+        Error::Unavailable(format!("the server at {} does not answer ({cause}){unsure}", self.url()))
     }
 
     fn decode<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {

@@ -18,11 +18,12 @@ mod logging;
 pub mod node;
 mod outcome;
 mod progress;
+mod server_events;
 mod text;
 
 pub use args::{
     Args, AuditArgs, BatchArgs, CheckArgs, Command, DemoArgs, GcArgs, IngestArgs, InitArgs, Input, QueryArgs,
-    RepairArgs, ServeArgs, SpeedArgs, StatusArgs, UpArgs,
+    RepairArgs, ServeArgs, SpeedArgs, StatusArgs, UpArgs, WatchArgs, WatchOutput,
 };
 pub use format::{Output, render};
 pub use outcome::Outcome;

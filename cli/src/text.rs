@@ -69,10 +69,16 @@ pub(crate) fn columns(heads: &[&str], rows: &[Vec<String>]) -> String {
 
 /// Prints to stdout. That the reader went away is no error: it has seen enough.
 pub(crate) fn print(bytes: impl AsRef<[u8]>) -> anyhow::Result<()> {
+    print_on(bytes).map(drop)
+}
+
+/// The same; whether the reader is still there.
+pub(crate) fn print_on(bytes: impl AsRef<[u8]>) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes.as_ref()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(anyhow::anyhow!("stdout: {e}")),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(anyhow::anyhow!("stdout: {e}")),
     }
 }
 

@@ -8,6 +8,7 @@
 //! then, so that `SELECT *` gives the columns that were declared.
 
 use crate::audit::{AUDIT, Finding};
+use crate::coverage::Coverage;
 use crate::ddl::ViewDef;
 use crate::engine;
 use crate::error::{Error, Result};
@@ -15,10 +16,12 @@ use crate::functions::Functions;
 use crate::late_events::{LATE_EVENTS, LateEvents};
 use crate::memory;
 use crate::project::Project;
+use crate::row_key::row_key;
 use crate::scan::{Source, Unbound, sources};
 use crate::sql;
 use crate::stream::{META_COLUMNS, StreamDef};
 use crate::table::Table;
+use crate::told_coverage::COVERAGE;
 use crate::view::View;
 use crate::windowed;
 use datafusion::catalog::TableProvider;
@@ -129,6 +132,7 @@ impl Catalog {
             let late_events = Unbound::new(Source::LateEvents, LateEvents::schema());
             sessions.register(LATE_EVENTS, Arc::new(late_events))?;
             sessions.register(AUDIT, Arc::new(Unbound::new(Source::Audit, Finding::schema())))?;
+            sessions.register(COVERAGE, Arc::new(Unbound::new(Source::Coverage, Coverage::schema())))?;
             for stream in catalog.streams.values() {
                 sessions.register_stream(stream)?;
             }
@@ -157,6 +161,7 @@ impl Catalog {
                 let (relation, why) = match source {
                     Source::LateEvents => (LATE_EVENTS, "which the speed layer counts beside the views"),
                     Source::Audit => (AUDIT, "which tells of the views"),
+                    Source::Coverage => (COVERAGE, "which tells of an answer"),
                     Source::Stream(_) | Source::State { .. } => continue,
                 };
                 return Err(Error::Invalid(format!(
@@ -249,7 +254,7 @@ impl Catalog {
                 || self.tables.contains_key(name)
                 || self.views.contains_key(name)
                 || self.query_views.contains_key(name)
-                || [LATE_EVENTS, AUDIT].contains(&name);
+                || [LATE_EVENTS, AUDIT, COVERAGE].contains(&name);
             if !known {
                 let names = self.views.keys().chain(self.query_views.keys());
                 let names = names.chain(self.streams.keys()).chain(self.tables.keys());
@@ -269,6 +274,17 @@ impl Catalog {
             return Err(unknown("view", name, names));
         }
         Ok(self.queries.plain.table(TableReference::bare(name)).await?.into_unoptimized_plan())
+    }
+
+    /// The positions of the columns of a view in which no two of its rows are equal, if its query tells of such. Of a
+    /// view that has one row at most they are none.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no view of that name.
+    pub async fn row_key(&self, view: &str) -> Result<Option<Vec<usize>>> {
+        self.scan_view(view).await?;
+        let definition = self.definitions.plain.table(TableReference::bare(view)).await?;
+        row_key(definition.logical_plan())
     }
 }
 

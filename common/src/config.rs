@@ -6,7 +6,7 @@
 //!
 //! Every error is one line: file, line, key, what was expected and what was found.
 
-mod duration;
+pub(crate) mod duration;
 mod reader;
 mod schedule;
 

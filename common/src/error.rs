@@ -21,6 +21,19 @@ pub enum Kind {
     Internal,
 }
 
+impl Kind {
+    /// The kinds.
+    pub const ALL: [Kind; 7] = [
+        Kind::Invalid,
+        Kind::NotFound,
+        Kind::Conflict,
+        Kind::Unavailable,
+        Kind::Busy,
+        Kind::Corrupt,
+        Kind::Internal,
+    ];
+}
+
 /// An error of the shared parts of Twofold.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

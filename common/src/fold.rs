@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::scan::{Slot, SlotTable, Source, bind, columns_read};
 use crate::state::State;
 use crate::union::union;
+use crate::view::View;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::TaskContext;
@@ -142,6 +143,41 @@ impl Merger {
                 State::from_rows(&self.schema, self.keys, &merged?)
             }
         }
+    }
+}
+
+/// Finishes states of a view into its rows.
+#[derive(Debug)]
+pub struct Finisher {
+    runnable: Runnable,
+    /// For each cut.
+    slots: Vec<Arc<Slot>>,
+}
+
+impl Finisher {
+    /// Plans the finish of a view.
+    pub async fn try_new(session: &SessionContext, view: &View) -> Result<Self> {
+        let slots: Vec<_> = view.cuts().iter().map(|cut| Slot::new(Arc::clone(cut.schema()))).collect();
+        let plan = bind(view.finish_plan().clone(), |source| match source {
+            Source::State { cut, .. } if *cut < slots.len() => {
+                Ok(Arc::new(SlotTable(Arc::clone(&slots[*cut]))))
+            }
+            other => Err(crate::Error::Internal(format!("a finish over {other:?}"))),
+        })?;
+        Ok(Self { runnable: Runnable::try_new(session, plan).await?, slots })
+    }
+
+    /// The columns of the rows.
+    pub fn schema(&self) -> SchemaRef {
+        self.runnable.plan.schema()
+    }
+
+    /// The rows of these states, given for each cut.
+    pub async fn finish(&mut self, states: Vec<Vec<RecordBatch>>) -> Result<Vec<RecordBatch>> {
+        self.slots.iter().zip(states).for_each(|(slot, states)| slot.fill(states));
+        let rows = self.runnable.run().await;
+        self.slots.iter().for_each(|slot| slot.fill(Vec::new()));
+        rows
     }
 }
 

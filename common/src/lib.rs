@@ -48,6 +48,7 @@ mod parquet_file;
 mod place;
 mod project;
 mod projects;
+mod row_key;
 pub mod scan;
 mod segment;
 mod shape;
@@ -64,6 +65,7 @@ mod stream_manifest;
 mod suggest;
 mod table;
 mod template;
+mod told_coverage;
 mod union;
 mod unit;
 mod versions;
@@ -78,6 +80,7 @@ pub use audit::{AUDIT, AuditRun, AuditTotals, Audited, Finding, Kept};
 pub use audits::Audits;
 pub use batch_view::{AuditMismatch, AuditSummary, BatchManifest, BatchViews};
 pub use catalog::Catalog;
+pub use config::duration::duration;
 pub use config::{
     AlertsConfig, ArchiveConfig, BatchConfig, CONFIG_FILE, Config, IngestConfig, MemoryConfig, Schedule,
     ServeConfig, SpeedConfig, StoreLocation, TablesConfig,
@@ -92,7 +95,7 @@ pub use engine::{session, session_with};
 pub use error::{Error, Kind, Result};
 pub use failpoint::Failpoint;
 pub use finality::{PartitionWatermark, decide, least_watermark, rfc3339};
-pub use fold::{Folder, Merger, Values};
+pub use fold::{Finisher, Folder, Merger, Values};
 pub use functions::{Functions, Merging};
 pub use gc::{Gc, Orphan};
 pub use ingest::{
@@ -108,8 +111,8 @@ pub use project::Project;
 pub use projects::{Projects, SettledProject};
 pub use segment::{SealedSegment, SealedSegments, SegmentState, SpeedStates, state_key};
 pub use snapshot::{
-    Answer, LateTotal, PartitionStatus, Pieces, Snapshot, SnapshotRequest, SpeedLayer, SpeedStatus,
-    SpeedView, SpeedViewStatus, StreamRequest, Tail, ViewRequest,
+    Answer, LateTotal, MOVED_EVERY, PartitionStatus, Pieces, Snapshot, SnapshotRequest, SpeedLayer,
+    SpeedStatus, SpeedView, SpeedViewStatus, StreamRequest, Tail, ViewRequest,
 };
 pub use sql_type::sql_type;
 pub use state::{STATE_FORMAT, State, conform};
@@ -120,6 +123,7 @@ pub use stream::{Deduplicate, StreamDef};
 pub use stream_manifest::{Evolution, Segment, StreamManifest, evolve};
 pub use table::Table;
 pub use template::template;
+pub use told_coverage::COVERAGE;
 pub use unit::Unit;
 pub use versions::{Progress, Versions};
 pub use view::View;

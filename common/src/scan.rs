@@ -48,6 +48,8 @@ pub enum Source {
     LateEvents,
     /// The relation [`AUDIT`](crate::AUDIT).
     Audit,
+    /// The relation [`COVERAGE`](crate::COVERAGE).
+    Coverage,
 }
 
 /// A relation that has a schema and stands for a [`Source`], but must be bound before it can be read.

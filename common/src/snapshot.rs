@@ -23,6 +23,11 @@ use arrow::ipc::writer::StreamWriter;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// How often a speed layer in another process is asked whether it has moved on.
+pub const MOVED_EVERY: Duration = Duration::from_millis(100);
 
 /// What one query needs of the speed layer.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -34,6 +39,10 @@ pub struct SnapshotRequest {
     /// Whether it reads [`LATE_EVENTS`](crate::LATE_EVENTS).
     #[serde(default)]
     pub late_events: bool,
+    /// How stale the answer may be: how long before the question the oldest event was taken in that had been
+    /// acknowledged by then and is not in it. Without this it waits for all of them, but not for long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_staleness: Option<Duration>,
 }
 
 /// The states of a view at or above a horizon.
@@ -79,6 +88,11 @@ pub enum Answer {
     Unknown {
         /// The view.
         view: String,
+    },
+    /// The answer would be staler than it may be, though it was waited for.
+    Stale {
+        /// How stale.
+        staleness: Duration,
     },
     /// The view's query failed on an event, and does not go on.
     Failed {
@@ -142,6 +156,20 @@ pub trait SpeedLayer: std::fmt::Debug + Send + Sync {
 
     /// What the speed layer is doing.
     async fn status(&self) -> Result<SpeedStatus>;
+
+    /// Waits until its answers differ from those that it gave when it told `seen`, and tells a number of what it has
+    /// folded by now, which says no more than that. Without `seen` it does not wait. Asked of another process, it asks
+    /// for the status every [`MOVED_EVERY`].
+    async fn moved(&self, seen: Option<u64>) -> Result<u64> {
+        loop {
+            let folded =
+                self.status().await?.partitions.iter().fold(0u64, |sum, p| sum.wrapping_add(p.folded));
+            if seen != Some(folded) {
+                return Ok(folded);
+            }
+            sleep(MOVED_EVERY).await;
+        }
+    }
 
     /// Its state of one segment; `None` if it does not hold that (any more).
     async fn segment_state(&self, _segment: &SegmentState) -> Result<Option<State>> {
@@ -245,6 +273,9 @@ enum Header {
         view: String,
         reason: String,
     },
+    Stale {
+        staleness: Duration,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -291,6 +322,7 @@ impl Answer {
                 Header::Building { view: view.clone(), done: *done, total: *total }
             }
             Answer::Unknown { view } => Header::Unknown { view: view.clone() },
+            Answer::Stale { staleness } => Header::Stale { staleness: *staleness },
             Answer::Failed { view, reason } => Header::Failed { view: view.clone(), reason: reason.clone() },
         };
         let header = serde_json::to_vec(&header).map_err(|e| Error::Internal(e.to_string()))?;
@@ -334,6 +366,7 @@ impl Answer {
             Header::Retired { relation } => Answer::Retired { relation },
             Header::Building { view, done, total } => Answer::Building { view, done, total },
             Header::Unknown { view } => Answer::Unknown { view },
+            Header::Stale { staleness } => Answer::Stale { staleness },
             Header::Failed { view, reason } => Answer::Failed { view, reason },
             Header::Snapshot { views, streams, watermarks, late_events } => {
                 let views = views.into_iter().map(|view| {

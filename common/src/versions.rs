@@ -90,7 +90,7 @@ impl Versions {
         Ok(sources(plan)?.iter().all(|source| match source {
             Source::State { fingerprint, .. } => answering.contains(fingerprint),
             Source::Stream(stream) => self.can_be_read(&BTreeSet::from([stream.clone()])),
-            Source::LateEvents | Source::Audit => true,
+            Source::LateEvents | Source::Audit | Source::Coverage => true,
         }))
     }
 

@@ -7,6 +7,7 @@ use crate::engine;
 use crate::error::{Error, Result};
 use crate::first_row::first_rows;
 use crate::functions;
+use crate::row_key::state_key;
 use crate::scan::{Source, source_of, sources};
 use crate::split::split_aggregates;
 use crate::state::STATE_FORMAT;
@@ -100,6 +101,19 @@ impl View {
     /// The columns of the view's rows.
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(self.finish.schema().inner())
+    }
+
+    /// For each key column of the state of the view's one cut, the position of the view's column that has it, if a row
+    /// of the view comes of the states of one key alone; so that the row of a key needs no other states.
+    pub fn state_key(&self) -> Option<Vec<usize>> {
+        let mut scans = 0;
+        let count = self.finish.apply_with_subqueries(|node| {
+            scans += usize::from(matches!(node, LogicalPlan::TableScan(_)));
+            Ok(TreeNodeRecursion::Continue)
+        });
+        let [cut] = self.cuts.as_slice() else { return None };
+        let whole = count.is_ok() && scans == 1 && matches!(cut.kind(), CutKind::Aggregate { .. });
+        state_key(&self.finish).filter(|key| whole && key.len() == cut.keys())
     }
 
     /// The windows of time by which the view groups.

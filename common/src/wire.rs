@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! {"error": "<message>", "kind": "invalid|not_found|conflict|unavailable|busy|corrupt|internal"}
+//! {"type", "title", "status", "detail", "error", "kind"}      the same as RFC 9457 has it, for users
 //!
 //! error_from(status(e.kind()), body(e)) has the kind and the message of e
 //! ```
@@ -11,7 +12,7 @@
 
 use crate::error::{Error, Kind};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What is shown of a body that is not ours.
 const SHOWN: usize = 300;
@@ -53,10 +54,7 @@ pub fn name(kind: Kind) -> &'static str {
 
 /// The kind of that name.
 pub fn kind(name: &str) -> Option<Kind> {
-    use Kind::{Busy, Conflict, Corrupt, Internal, Invalid, NotFound, Unavailable};
-    [Invalid, NotFound, Conflict, Unavailable, Busy, Corrupt, Internal]
-        .into_iter()
-        .find(|&k| self::name(k) == name)
+    Kind::ALL.into_iter().find(|&k| self::name(k) == name)
 }
 
 /// The JSON body for an error.
@@ -64,6 +62,37 @@ pub fn body(error: &Error) -> Value {
     let path = if let Error::Corrupt { path, .. } = error { Some(path.clone()) } else { None };
     let body = Body { error: error.to_string(), kind: name(error.kind()).to_string(), path };
     serde_json::to_value(body).unwrap_or_default()
+}
+
+/// The MIME type of [`problem`].
+pub const PROBLEM: &str = "application/problem+json";
+
+/// The problem details of an error (RFC 9457), answered with `status`: the members of [`body`], and the standard's own.
+pub fn problem(status: u16, error: &Error) -> Value {
+    let kind = error.kind();
+    let mut problem = json!({
+        "type": format!("urn:twofold:problem:{}", name(kind)),
+        "title": title(kind),
+        "status": status,
+        "detail": error.to_string(),
+    });
+    if let (Some(problem), Value::Object(body)) = (problem.as_object_mut(), body(error)) {
+        problem.extend(body);
+    }
+    problem
+}
+
+/// What all errors of a kind have in common.
+fn title(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Invalid => "The request must be corrected",
+        Kind::NotFound => "It does not exist",
+        Kind::Conflict => "Somebody else was first",
+        Kind::Unavailable => "Not now: try again later",
+        Kind::Busy => "Nothing was done: wait a moment, and send the same again",
+        Kind::Corrupt => "Stored bytes are damaged, or newer than this version",
+        Kind::Internal => "A defect, or a failing machine",
+    }
 }
 
 /// The error that a status and a body tell of.
@@ -127,7 +156,20 @@ mod tests {
             let bytes = serde_json::to_vec(&body(&error)).unwrap();
             let back = error_from(status(error.kind()), &bytes);
             assert_eq!((back.kind(), back.to_string()), (error.kind(), error.to_string()));
+            let problem = problem(status(error.kind()), &error);
+            let back = error_from(400, &serde_json::to_vec(&problem).unwrap());
+            assert_eq!((back.kind(), back.to_string()), (error.kind(), error.to_string()));
         }
+    }
+
+    #[test]
+    fn a_problem_has_what_the_standard_names() {
+        let problem = problem(408, &Error::Invalid("too slow".into()));
+        let expected = json!({
+            "type": "urn:twofold:problem:invalid", "title": "The request must be corrected", "status": 408,
+            "detail": "too slow", "error": "too slow", "kind": "invalid",
+        });
+        assert_eq!(problem, expected);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use twofold_common::{
     Archive, BatchManifest, BatchViews, Catalog, Coverage, Error, Horizon, Offset, OffsetRange, Offsets,
     Partition, PartitionWatermark, Result, Segment, Snapshot, SnapshotRequest, StateFile, StreamDef,
@@ -71,7 +72,7 @@ impl Relations {
                     }
                 }
                 Source::LateEvents => relations.late_events = true,
-                Source::Audit => {}
+                Source::Audit | Source::Coverage => {}
             }
         }
         Ok(relations)
@@ -110,7 +111,7 @@ impl Basis {
     }
 
     /// What lies at or above the basis.
-    pub(crate) fn request(&self) -> SnapshotRequest {
+    pub(crate) fn request(&self, max_staleness: Option<Duration>) -> SnapshotRequest {
         let views = self.views.iter().map(|basis| ViewRequest {
             view: basis.view.name().to_string(),
             fingerprint: basis.view.fingerprint(),
@@ -119,7 +120,7 @@ impl Basis {
         let streams = self.streams.iter();
         let streams = streams.map(|b| StreamRequest { stream: b.def.name.clone(), from: b.end.clone() });
         let (views, streams) = (views.collect(), streams.collect());
-        SnapshotRequest { views, streams, late_events: self.late_events }
+        SnapshotRequest { views, streams, late_events: self.late_events, max_staleness }
     }
 
     /// What the basis and a snapshot cover together, with the watermarks there.

@@ -1,4 +1,4 @@
-//! Rows as bytes: JSON, CSV or an Arrow IPC stream.
+//! Rows as bytes: JSON, NDJSON, CSV or an Arrow IPC stream.
 //!
 //! **JSON** is `{"columns": [{"name", "type"}], "rows": [{…}], "coverage": [{…}], "watermark": "…"}`, and last
 //! `"version": "previous"` while a changed project is being built and the one before it answers. Integers, 64-bit
@@ -7,6 +7,8 @@
 //! which JSON does not have, are null. Dates and times are ISO 8601 (a `TIMESTAMP` has no zone and is UTC),
 //! BYTEA is hexadecimal, lists are arrays, structs are objects. Every row has every column; null is `null`.
 //! Two columns of one name cannot be told apart in an object and are refused.
+//!
+//! **NDJSON** is a line for each of these rows, and nothing else.
 //!
 //! **CSV** has a line of names; null is the empty field; nested types are refused.
 //!
@@ -21,7 +23,7 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::json::WriterBuilder;
-use arrow::json::writer::JsonArray;
+use arrow::json::writer::{JsonArray, JsonFormat, LineDelimited};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::Cursor;
@@ -43,6 +45,8 @@ pub enum Format {
     /// One JSON object with columns, rows and coverage.
     #[default]
     Json,
+    /// One JSON object to a line, for each row.
+    Ndjson,
     /// CSV with a line of names.
     Csv,
     /// An Arrow IPC stream.
@@ -51,12 +55,13 @@ pub enum Format {
 
 impl Format {
     /// The formats.
-    pub const ALL: [Format; 3] = [Format::Json, Format::Csv, Format::Arrow];
+    pub const ALL: [Format; 4] = [Format::Json, Format::Ndjson, Format::Csv, Format::Arrow];
 
-    /// What the format is called: `json`, `csv`, `arrow`.
+    /// What the format is called: `json`, `ndjson`, `csv`, `arrow`.
     pub fn name(self) -> &'static str {
         match self {
             Format::Json => "json",
+            Format::Ndjson => "ndjson",
             Format::Csv => "csv",
             Format::Arrow => "arrow",
         }
@@ -68,7 +73,8 @@ impl Format {
     /// `Invalid`, naming the formats.
     pub fn from_name(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
-            Error::Invalid(format!("there is no format {name:?}; there are: json, csv, arrow"))
+            let names = Self::ALL.map(Format::name).join(", ");
+            Error::Invalid(format!("there is no format {name:?}; there are: {names}"))
         })
     }
 
@@ -76,6 +82,7 @@ impl Format {
     pub fn mime(self) -> &'static str {
         match self {
             Format::Json => "application/json",
+            Format::Ndjson => "application/x-ndjson",
             Format::Csv => "text/csv; charset=utf-8",
             Format::Arrow => "application/vnd.apache.arrow.stream",
         }
@@ -88,8 +95,14 @@ impl Rows {
     /// # Errors
     /// `Invalid` if the format does not have one of the columns' types, or cannot tell two columns apart.
     pub fn encode(&self, format: Format) -> Result<Vec<u8>> {
+        self.encode_page(format, None)
+    }
+
+    /// The same, with the cursor behind them where the format has a place for it: in JSON.
+    pub(crate) fn encode_page(&self, format: Format, cursor: Option<&str>) -> Result<Vec<u8>> {
         match format {
-            Format::Json => self.to_json(),
+            Format::Json => self.to_json(cursor),
+            Format::Ndjson => self.to_ndjson(),
             Format::Csv => self.to_csv(),
             Format::Arrow => self.to_arrow(),
         }
@@ -125,7 +138,28 @@ impl Rows {
         serde_json::to_string(&self.coverage).map_err(|e| Error::Internal(e.to_string()))
     }
 
-    fn to_json(&self) -> Result<Vec<u8>> {
+    fn to_json(&self, cursor: Option<&str>) -> Result<Vec<u8>> {
+        let columns =
+            self.schema.fields().iter().map(|f| json!({"name": f.name(), "type": sql_type(f.data_type())}));
+        let columns: Vec<_> = columns.collect();
+        let mut bytes = format!("{{\"columns\":{},\"rows\":", json!(columns)).into_bytes();
+        self.write_objects::<JsonArray>(&mut bytes)?;
+        let (coverage, watermark) = (self.coverage_json()?, json!(self.watermark().map(rfc3339)));
+        let version = if self.previous { format!(",\"version\":\"{PREVIOUS}\"") } else { String::new() };
+        let cursor = cursor.map(|cursor| format!(",\"cursor\":{}", json!(cursor))).unwrap_or_default();
+        let rest = format!(",\"coverage\":{coverage},\"watermark\":{watermark}{cursor}{version}}}\n");
+        bytes.extend_from_slice(rest.as_bytes());
+        Ok(bytes)
+    }
+
+    fn to_ndjson(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.write_objects::<LineDelimited>(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Each row as an object.
+    fn write_objects<F: JsonFormat>(&self, bytes: &mut Vec<u8>) -> Result<()> {
         let mut names = BTreeSet::new();
         if let Some(twice) = self.schema.fields().iter().find(|field| !names.insert(field.name())) {
             return Err(Error::Invalid(format!(
@@ -133,19 +167,9 @@ impl Rows {
                 twice.name()
             )));
         }
-        let columns =
-            self.schema.fields().iter().map(|f| json!({"name": f.name(), "type": sql_type(f.data_type())}));
-        let columns: Vec<_> = columns.collect();
-        let mut bytes = format!("{{\"columns\":{},\"rows\":", json!(columns)).into_bytes();
-        let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut bytes);
+        let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, F>(bytes);
         writer.write_batches(&self.batches.iter().collect::<Vec<_>>())?;
-        writer.finish()?;
-        drop(writer);
-        let (coverage, watermark) = (self.coverage_json()?, json!(self.watermark().map(rfc3339)));
-        let version = if self.previous { format!(",\"version\":\"{PREVIOUS}\"") } else { String::new() };
-        let rest = format!(",\"coverage\":{coverage},\"watermark\":{watermark}{version}}}\n");
-        bytes.extend_from_slice(rest.as_bytes());
-        Ok(bytes)
+        Ok(writer.finish()?)
     }
 
     fn to_csv(&self) -> Result<Vec<u8>> {
@@ -231,6 +255,16 @@ mod tests {
         assert_eq!(json["coverage"][0]["batch"], json!([0, 3]));
         assert_eq!(json["coverage"][0]["watermark"], json!("1970-01-01T00:00:01.000000001Z"));
         assert_eq!(json["watermark"], json!("1970-01-01T00:00:01.000000001Z"));
+    }
+
+    #[test]
+    fn ndjson_is_the_rows_alone_a_line_each() {
+        let text = String::from_utf8(sample().encode(Format::Ndjson).unwrap()).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let json: Value = serde_json::from_slice(&sample().encode(Format::Json).unwrap()).unwrap();
+        assert_eq!(json["rows"], json!(lines));
+        assert!(text.ends_with('\n'));
+        assert_eq!(Rows { batches: vec![], ..sample() }.encode(Format::Ndjson).unwrap(), b"");
     }
 
     #[test]

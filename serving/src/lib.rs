@@ -9,11 +9,19 @@
 
 mod audits;
 mod basis;
+mod changes;
+mod coverage;
 mod encode;
 mod events;
 mod filter;
 mod http;
+mod lookup;
 mod metrics;
+mod moment;
+mod order;
+mod page;
+mod parameters;
+mod plan_cache;
 mod query;
 mod rows;
 mod speed_client;
@@ -25,6 +33,7 @@ mod testing;
 
 pub use encode::Format;
 pub use http::{INGEST_LIMIT, app, app_with};
+pub use page::{Page, ViewQuery};
 pub use query::Serving;
 pub use rows::Rows;
 pub use speed_client::HttpSpeed;

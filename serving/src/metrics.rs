@@ -38,6 +38,7 @@ const DUPLICATES: Name =
     name("twofold_ingest_duplicate_events", "Events left out because their ids were known, by stream");
 const SECONDS: Name =
     Name { name: "twofold_query_duration", help: "Time to answer a query", unit: Some(Unit::Seconds) };
+const WATCHERS: Name = name("twofold_watchers", "Connections to which changes of views are told");
 const SPEED_UP: Name = name("twofold_speed_up", "Whether the speed layer answers: 1 or 0");
 const EPOCHS: Name = name("twofold_speed_epochs", "Epochs that the speed layer committed since it started");
 const LOG_END: Name = name("twofold_log_end_offset", "One past the last durable event");
@@ -82,6 +83,7 @@ pub(crate) struct Metrics {
     accepted: Counters,
     rejected: Counters,
     duplicates: Counters,
+    watchers: Gauge,
 }
 
 impl Default for Metrics {
@@ -97,6 +99,7 @@ impl Default for Metrics {
             accepted: register(&mut registry, ACCEPTED, Counters::default()),
             rejected: register(&mut registry, REJECTED, Counters::default()),
             duplicates: register(&mut registry, DUPLICATES, Counters::default()),
+            watchers: register(&mut registry, WATCHERS, Gauge::default()),
             registry,
         }
     }
@@ -113,6 +116,11 @@ impl Metrics {
     /// A query or an append failed.
     pub(crate) fn failed(&self, kind: Kind) {
         self.errors.get_or_create(&vec![("kind", wire::name(kind).to_string())]).inc();
+    }
+
+    /// So many watch now.
+    pub(crate) fn watched(&self, watchers: usize) {
+        self.watchers.set(i64::try_from(watchers).unwrap_or(i64::MAX));
     }
 
     /// Events were appended.

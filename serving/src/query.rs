@@ -16,34 +16,32 @@
 //! While a changed project is being built, the one before it answers what it can: each query wholly in one of the two,
 //! see [`Versions`].
 
-use crate::basis::{Basis, Relations, ViewBasis};
-use crate::events::Events;
+use crate::changes::Changes;
 use crate::filter::filtered;
+use crate::lookup::Finishers;
 use crate::metrics::Metrics;
+use crate::moment::{Bindings, key};
+use crate::page::{Page, ViewQuery, page};
+use crate::parameters::with_parameters;
+use crate::plan_cache::PlanCache;
 use crate::rows::Rows;
 use crate::state_cache::StateCache;
 use crate::switch::Switch;
-use arrow::array::RecordBatch;
-use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::MemTable;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::physical_plan::collect;
 use datafusion::prelude::DataFrame;
-use std::collections::BTreeMap;
+use serde_json::Value;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use twofold_common::scan::{Source, bind, sources};
 use twofold_common::{
-    AUDIT, Answer, Archive, BatchViews, Catalog, Coverage, Error, Finding, IngestReceipt, IngestRequest,
-    Kind, LATE_EVENTS, LateEvents, Result, Snapshot, SpeedLayer, SpeedView, State, StateFile, StateTable,
-    Versions, conform, decide, depends_on_order, least_watermark,
+    Archive, BatchViews, Catalog, Coverage, Error, IngestReceipt, IngestRequest, Kind, Result, SpeedLayer,
+    Versions, decide, depends_on_order, least_watermark,
 };
 
-/// How often a query starts again because the speed layer has moved on.
-const TRIES: u32 = 6;
-/// How long it waits before the second try; twice as long before each further one.
-const FIRST_WAIT: Duration = Duration::from_millis(20);
 /// How many bytes of decoded batch states are kept.
 const STATE_CACHE_BYTES: usize = 512 << 20;
 
@@ -55,14 +53,11 @@ pub struct Serving {
     pub(crate) batch_views: BatchViews,
     pub(crate) speed: Arc<dyn SpeedLayer>,
     pub(crate) metrics: Metrics,
-    states: StateCache,
+    pub(crate) changes: Changes,
+    pub(crate) finishers: Finishers,
+    plans: PlanCache,
+    pub(crate) states: StateCache,
 }
-
-/// What a plan runs over: one relation for each of its sources.
-type Bindings = BTreeMap<Key, Arc<dyn TableProvider>>;
-
-/// A source as a key: a stream, or a view's cut.
-type Key = (String, Option<usize>);
 
 impl Serving {
     /// Serves `catalog` from what is stored and what `speed` holds.
@@ -84,13 +79,16 @@ impl Serving {
     ) -> Self {
         let states = StateCache::new(STATE_CACHE_BYTES);
         let project = RwLock::new(Arc::new(Switch::new(versions)));
-        Self { project, archive, batch_views, speed, metrics: Metrics::default(), states }
+        let (metrics, changes) = (Metrics::default(), Changes::default());
+        let (finishers, plans) = (Finishers::default(), PlanCache::default());
+        Self { project, archive, batch_views, speed, metrics, changes, finishers, plans, states }
     }
 
     /// Serves another version of the project from now on. Queries that were asked before are answered by the one that
     /// they were asked of.
     pub fn adopt(&self, versions: Versions) {
         *self.project.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Switch::new(versions));
+        self.changes.stir();
     }
 
     pub(crate) fn project(&self) -> Arc<Switch> {
@@ -109,21 +107,62 @@ impl Serving {
     /// builds a view still; `Corrupt` if what is stored is damaged; `Internal` if the coverage law does not
     /// hold.
     pub async fn query(&self, sql: &str) -> Result<Rows> {
-        self.measured(self.ask(Question::Sql(sql))).await
+        self.query_with(sql, &[], None).await
     }
 
-    /// The rows of a view where each column of `filters` has one of the values given for it.
+    /// The same, of a query with `$1`, `$2` and so on, which stand for these JSON values; the answer may be as stale as
+    /// `max_staleness`, and is waited for.
+    ///
+    /// # Errors
+    /// `Invalid` if there are more or fewer of them than the query has; `Unavailable` if the answer would be staler;
+    /// otherwise as [`query`](Self::query).
+    pub async fn query_with(
+        &self,
+        sql: &str,
+        parameters: &[Value],
+        max_staleness: Option<Duration>,
+    ) -> Result<Rows> {
+        let answer = async {
+            let (_, rows) = self.ask(Question::Sql { sql, parameters }, max_staleness).await?;
+            Ok(rows)
+        };
+        self.measured(answer).await
+    }
+
+    /// The rows of a view that the filters let through, of the page that is asked for.
     ///
     /// # Errors
     /// `NotFound` for an unknown view, `Invalid` for an unknown column or a value that its type does not
     /// have; otherwise as [`query`](Self::query).
-    pub async fn query_view(
+    pub async fn query_view(&self, view: &str, query: &ViewQuery) -> Result<Page> {
+        let mut cursor = None;
+        let answer = async {
+            if let Some(rows) = self.look_up(view, query).await? {
+                return Ok(rows);
+            }
+            // What is ordered is cut off when it is in order.
+            let limit = query.limit.filter(|_| query.order.is_none());
+            let question = Question::View { view, filters: &query.filters, limit };
+            let (catalog, rows) = self.ask(question, query.max_staleness).await?;
+            let key = if query.order.is_some() { catalog.row_key(view).await? } else { None };
+            let page = page(rows, view, key.as_deref(), query)?;
+            cursor = page.cursor;
+            Ok(page.rows)
+        };
+        let rows = self.measured(answer).await?;
+        Ok(Page { rows, cursor })
+    }
+
+    /// The rows of a view, the positions of its key, and whether they depend on the time as well.
+    pub(crate) async fn view_to_watch(
         &self,
         view: &str,
         filters: &[(String, String)],
-        limit: Option<usize>,
-    ) -> Result<Rows> {
-        self.measured(self.ask(Question::View { view, filters, limit })).await
+    ) -> Result<(Rows, Option<Vec<usize>>, bool)> {
+        let (catalog, rows) = self.ask(Question::View { view, filters, limit: None }, None).await?;
+        // The project before is let go of at some time, too.
+        let depends_on_time = rows.previous || depends_on_time(&catalog.scan_view(view).await?)?;
+        Ok((rows, catalog.row_key(view).await?, depends_on_time))
     }
 
     /// Passes events on to the speed layer; answers after they are durable.
@@ -154,17 +193,23 @@ impl Serving {
         answer
     }
 
-    /// The answer of the project that answers now.
-    async fn ask(&self, question: Question<'_>) -> Result<Rows> {
+    /// The answer of the project that answers now, and its relations.
+    async fn ask(
+        &self,
+        question: Question<'_>,
+        max_staleness: Option<Duration>,
+    ) -> Result<(Arc<Catalog>, Rows)> {
         let project = self.project();
         if let Some((catalog, plan)) = self.of_previous(&project, &question).await? {
-            match self.answer(catalog, plan).await {
+            match self.answer(catalog, plan, max_staleness).await {
                 // Let go of because the current project is built by now; or itself not built, or failed on an event.
                 Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Invalid) => {}
-                answer => return answer.map(|rows| Rows { previous: true, ..rows }),
+                answer => return Ok((Arc::clone(catalog), Rows { previous: true, ..answer? })),
             }
         }
-        self.answer(project.current(), question.plan(project.current()).await?).await
+        let catalog = project.current();
+        let rows = self.answer(catalog, question.plan(catalog, &self.plans).await?, max_staleness).await?;
+        Ok((Arc::clone(catalog), rows))
     }
 
     /// The question to the previous project, if that answers now, and can answer this.
@@ -172,15 +217,20 @@ impl Serving {
         &self,
         project: &'p Switch,
         question: &Question<'_>,
-    ) -> Result<Option<(&'p Catalog, LogicalPlan)>> {
+    ) -> Result<Option<(&'p Arc<Catalog>, LogicalPlan)>> {
         let Some(previous) = project.previous(self.speed.as_ref()).await else { return Ok(None) };
-        let Ok(plan) = question.plan(previous).await else { return Ok(None) };
-        Ok(project.can_answer(&plan)?.then_some((previous.as_ref(), plan)))
+        let Ok(plan) = question.plan(previous, &self.plans).await else { return Ok(None) };
+        Ok(project.can_answer(&plan)?.then_some((previous, plan)))
     }
 
-    async fn answer(&self, catalog: &Catalog, plan: LogicalPlan) -> Result<Rows> {
+    async fn answer(
+        &self,
+        catalog: &Catalog,
+        plan: LogicalPlan,
+        max_staleness: Option<Duration>,
+    ) -> Result<Rows> {
         let ordered = depends_on_order(&plan)?;
-        let (bindings, coverage) = self.bindings(catalog, &sources(&plan)?, ordered).await?;
+        let (bindings, coverage) = self.bindings(catalog, &sources(&plan)?, ordered, max_staleness).await?;
         let watermark = least_watermark(coverage.iter().map(|part| (part.watermark, part.idle)));
         let bound = bind(decide(plan, watermark)?, |source| {
             let relation = bindings.get(&key(source));
@@ -201,156 +251,41 @@ impl Serving {
         catalog: &Catalog,
         sources: &[Source],
         ordered: bool,
+        max_staleness: Option<Duration>,
     ) -> Result<(Bindings, Vec<Coverage>)> {
-        let relations = Relations::of(sources, catalog)?;
-        let mut wait = FIRST_WAIT;
-        let mut again = None;
-        for _ in 0..TRIES {
-            if again.take().is_some() {
-                sleep(wait).await;
-                wait *= 2;
-            }
-            let basis = Basis::take(&relations, catalog, &self.archive, &self.batch_views).await?;
-            let stored = match self.stored(catalog, sources, &basis).await {
-                // Removed with its manifest, which was replaced meanwhile.
-                Err(e) if e.kind() == Kind::NotFound => {
-                    again = Some(Error::corrupt(
-                        "the batch views",
-                        format!("{e}, but a manifest names it: restore it"),
-                    ));
-                    continue;
-                }
-                stored => stored?,
-            };
-            let snapshot = match self.snapshot(&basis).await? {
-                Ok(snapshot) => snapshot,
-                Err(retired) => {
-                    again = Some(retired);
-                    continue;
-                }
-            };
-            let coverage = basis.coverage(&snapshot)?;
-            return Ok((self.bind_all(sources, &basis, stored, &snapshot, ordered)?, coverage));
+        let moment = self.moment(catalog, sources, max_staleness).await?;
+        let (coverage, reads_nothing) = (moment.coverage.clone(), moment.basis.is_empty());
+        let mut bindings = moment.bind_all(sources, &self.archive, ordered)?;
+        if sources.contains(&Source::Coverage) {
+            let told = if reads_nothing { self.coverage_of_views(catalog).await? } else { coverage.clone() };
+            let rows = Coverage::batch(&told)?;
+            let relation = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
+            bindings.insert(key(&Source::Coverage), Arc::new(relation));
         }
-        Err(again.unwrap_or_else(|| Error::Internal("no try was made".into())))
-    }
-
-    /// The snapshot above a basis, or why another basis is needed.
-    async fn snapshot(&self, basis: &Basis) -> Result<Result<Snapshot, Error>> {
-        if basis.is_empty() {
-            return Ok(Ok(Snapshot::default()));
-        }
-        match self.speed.snapshot(&basis.request()).await? {
-            Answer::Snapshot(snapshot) => Ok(Ok(snapshot)),
-            Answer::Retired { relation } => Ok(Err(Error::Unavailable(format!(
-                "the speed layer has dropped a part of {relation} that the newest manifest found does not cover: try \
-                 again; if it stays so, the speed layer and this process use different stores"
-            )))),
-            Answer::Building { view, done, total } => {
-                let percent = (u128::from(done) * 100).checked_div(u128::from(total)).unwrap_or(0);
-                Err(Error::Unavailable(format!(
-                    "view {view} is being built: {percent} % ({} of {} events folded); try again later",
-                    grouped(done),
-                    grouped(total)
-                )))
-            }
-            Answer::Unknown { view } => Err(Error::Unavailable(format!(
-                "the speed layer runs with another definition of view {view}, or without it: restart whichever of \
-                 `twofold speed` and `twofold serve` was started before the project changed"
-            ))),
-            Answer::Failed { view, reason } => Err(Error::Invalid(format!(
-                "view {view} stands still because its query failed on an event ({reason}): change its query"
-            ))),
-        }
-    }
-
-    /// The rows of the batch states that the sources need, and of what audits found.
-    async fn stored(
-        &self,
-        catalog: &Catalog,
-        sources: &[Source],
-        basis: &Basis,
-    ) -> Result<BTreeMap<Key, Vec<RecordBatch>>> {
-        let mut stored = BTreeMap::new();
-        for source in sources {
-            if *source == Source::Audit {
-                stored.insert(key(source), self.findings(catalog).await?);
-            }
-            let Source::State { view, cut, .. } = source else { continue };
-            let Some(files) = basis.view(view).and_then(|basis| basis.files.get(*cut)) else { continue };
-            let mut batches = Vec::new();
-            for file in files {
-                batches.extend(self.state_file(file).await?);
-            }
-            stored.insert(key(source), batches);
-        }
-        Ok(stored)
-    }
-
-    async fn state_file(&self, file: &StateFile) -> Result<Vec<RecordBatch>> {
-        if let Some(batches) = self.states.get(&file.digest) {
-            return Ok(batches);
-        }
-        let batches = self.batch_views.read_state(file).await?;
-        self.states.put(file.digest, batches.clone());
-        Ok(batches)
-    }
-
-    fn bind_all(
-        &self,
-        sources: &[Source],
-        basis: &Basis,
-        mut stored: BTreeMap<Key, Vec<RecordBatch>>,
-        snapshot: &Snapshot,
-        ordered: bool,
-    ) -> Result<Bindings> {
-        let mut bindings = Bindings::new();
-        for source in sources {
-            let relation: Arc<dyn TableProvider> = match source {
-                Source::State { view, cut, .. } => {
-                    let found = basis.views.iter().zip(&snapshot.views).find(|(b, _)| b.view.name() == view);
-                    let (basis, speed) =
-                        found.ok_or_else(|| Error::Internal(format!("no basis for view {view}")))?;
-                    let stored = stored.remove(&key(source)).unwrap_or_default();
-                    Arc::new(states(basis, *cut, stored, speed, ordered)?)
-                }
-                Source::Stream(stream) => {
-                    let found =
-                        basis.streams.iter().zip(&snapshot.streams).find(|(b, _)| &b.def.name == stream);
-                    let (basis, tail) =
-                        found.ok_or_else(|| Error::Internal(format!("no basis for stream {stream}")))?;
-                    let (archive, schema) = (self.archive.clone(), basis.def.event_schema());
-                    Arc::new(Events::new(archive, schema, &basis.segments, &tail.batches)?)
-                }
-                Source::LateEvents => {
-                    let rows = snapshot.late_events.as_ref();
-                    let rows = rows.ok_or_else(|| {
-                        Error::Internal("the speed layer's answer lacks the late events".into())
-                    })?;
-                    let rows = conform(rows, &LateEvents::schema(), || LATE_EVENTS.to_string())?;
-                    Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?)
-                }
-                Source::Audit => {
-                    let rows = stored.remove(&key(source)).unwrap_or_default();
-                    Arc::new(MemTable::try_new(Finding::schema(), vec![rows])?)
-                }
-            };
-            bindings.insert(key(source), relation);
-        }
-        Ok(bindings)
+        Ok((bindings, coverage))
     }
 }
 
 /// What is asked.
 enum Question<'a> {
-    Sql(&'a str),
+    Sql { sql: &'a str, parameters: &'a [Value] },
     View { view: &'a str, filters: &'a [(String, String)], limit: Option<usize> },
 }
 
 impl Question<'_> {
-    async fn plan(&self, catalog: &Catalog) -> Result<LogicalPlan> {
+    async fn plan(&self, catalog: &Arc<Catalog>, plans: &PlanCache) -> Result<LogicalPlan> {
         match *self {
-            Question::Sql(sql) => catalog.plan(sql).await,
+            Question::Sql { sql, parameters } => {
+                let plan = match plans.get(catalog, sql) {
+                    Some(plan) => plan,
+                    None => {
+                        let plan = catalog.plan(sql).await?;
+                        plans.put(catalog, sql, &plan);
+                        plan
+                    }
+                };
+                with_parameters(plan, parameters)
+            }
             Question::View { view, filters, limit } => {
                 filtered(catalog.scan_view(view).await?, view, filters, limit)
             }
@@ -358,67 +293,19 @@ impl Question<'_> {
     }
 }
 
-impl Basis {
-    fn view(&self, name: &str) -> Option<&ViewBasis> {
-        self.views.iter().find(|basis| basis.view.name() == name)
-    }
-}
-
-fn key(source: &Source) -> Key {
-    match source {
-        Source::State { view, cut, .. } => (view.clone(), Some(*cut)),
-        Source::Stream(stream) => (stream.clone(), None),
-        Source::LateEvents => (LATE_EVENTS.to_string(), None),
-        Source::Audit => (AUDIT.to_string(), None),
-    }
-}
-
-/// The states of one cut, from both layers, as one relation: the plan above merges them.
-fn states(
-    basis: &ViewBasis,
-    cut: usize,
-    stored: Vec<RecordBatch>,
-    speed: &SpeedView,
-    ordered: bool,
-) -> Result<StateTable> {
-    let view = basis.view.name();
-    let cuts = basis.view.cuts();
-    let definition = cuts.get(cut).ok_or_else(|| Error::Internal(format!("view {view} has no cut {cut}")))?;
-    let schema = definition.schema();
-    let mut batches = Vec::new();
-    for batch in &stored {
-        batches.push(conform(batch, schema, || format!("the batch view of {view}, cut {cut}"))?);
-    }
-    for (of, state) in &speed.states {
-        if *of >= cuts.len() {
-            return Err(Error::corrupt(
-                format!("the speed layer's states of {view}"),
-                format!("there is no cut {of}"),
-            ));
-        }
-        if *of == cut {
-            batches.push(conform(state.batch(), schema, || {
-                format!("the speed layer's states of {view}, cut {cut}")
-            })?);
-        }
-    }
-    if ordered {
-        batches = vec![State::from_rows(schema, definition.keys(), &batches)?.batch().clone()];
-    }
-    Ok(StateTable::new(Arc::clone(schema), batches))
-}
-
-/// `1203000` as `1,203,000`.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut grouped = String::with_capacity(digits.len() * 4 / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
+/// Whether the rows of a plan depend on when they are asked for: on the clock, or on the watermark.
+fn depends_on_time(plan: &LogicalPlan) -> Result<bool> {
+    let mut depends = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            depends |= expr.exists(|expr| {
+                let Expr::ScalarFunction(call) = expr else { return Ok(false) };
+                Ok(call.func.signature().volatility != Volatility::Immutable)
+            })?;
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(depends)
 }
 
 #[cfg(test)]

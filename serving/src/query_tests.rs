@@ -1,8 +1,10 @@
 use super::*;
+use crate::moment::TRIES;
 use crate::testing::{EVENTS, World, canonical};
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
-use twofold_common::{Offset, OffsetRange, Partition};
+use serde_json::json;
+use twofold_common::{Answer, Offset, OffsetRange, Partition};
 
 const QUERIES: [&str; 11] = [
     "SELECT * FROM delays",
@@ -181,23 +183,83 @@ async fn an_archived_file_that_is_gone_is_corrupt() {
 async fn a_view_is_filtered_by_column_values() {
     let world = World::new().await;
     let serving = world.serving();
-    let filters = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
-        pairs.iter().map(|(c, v)| (c.to_string(), v.to_string())).collect()
+    let query = |pairs: &[(&str, &str)], limit| ViewQuery {
+        filters: pairs.iter().map(|(c, v)| (c.to_string(), v.to_string())).collect(),
+        limit,
+        ..ViewQuery::default()
     };
-    let rows = serving
-        .query_view("delays", &filters(&[("name", "United"), ("name", "JetBlue")]), None)
-        .await
-        .unwrap();
+    let count =
+        async |view: &str, query: ViewQuery| serving.query_view(view, &query).await.unwrap().rows.num_rows();
+    let two = query(&[("name", "United"), ("name", "JetBlue")], None);
+    let rows = serving.query_view("delays", &two).await.unwrap().rows;
     let plain = world.plain("SELECT * FROM delays WHERE name IN ('United', 'JetBlue')").await;
     assert_eq!(canonical(&rows.batches), canonical(&plain));
     let n = (2 * EVENTS).to_string();
-    assert_eq!(serving.query_view("totals", &filters(&[("n", &n)]), None).await.unwrap().num_rows(), 1);
-    assert_eq!(serving.query_view("totals", &filters(&[("n", "0")]), None).await.unwrap().num_rows(), 0);
-    assert_eq!(serving.query_view("worst", &[], Some(1)).await.unwrap().num_rows(), 1);
+    assert_eq!(count("totals", query(&[("n", &n)], None)).await, 1);
+    assert_eq!(count("totals", query(&[("n", "0")], None)).await, 0);
+    assert_eq!(count("worst", query(&[], Some(1))).await, 1);
 
-    let e = serving.query_view("delays", &filters(&[("nome", "x")]), None).await.unwrap_err();
+    let e = serving.query_view("delays", &query(&[("nome", "x")], None)).await.unwrap_err();
     assert_eq!(e.to_string(), "view delays has no column nome; it has: name, flights, mean, worst");
-    assert_eq!(serving.query_view("nothing", &[], None).await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(serving.query_view("nothing", &query(&[], None)).await.unwrap_err().kind(), Kind::NotFound);
+}
+
+#[tokio::test]
+async fn comparisons_are_those_of_sql() {
+    let world = World::new().await;
+    let serving = world.serving();
+    let compared = [
+        (&[("delay[gt]", "40")][..], "delay > 40"),
+        (&[("delay[gte]", "40"), ("delay[lt]", "60")], "delay >= 40 AND delay < 60"),
+        (&[("delay[lte]", "50"), ("carrier", "AA")], "delay <= 50 AND carrier = 'AA'"),
+        (&[("carrier[ne]", "AA"), ("carrier[ne]", "UA")], "carrier NOT IN ('AA', 'UA')"),
+        (&[("carrier[eq]", "AA"), ("carrier", "UA")], "carrier IN ('AA', 'UA')"),
+        (&[("delay[null]", "false"), ("carrier[null]", "false")], "delay IS NOT NULL"),
+        (&[("delay[null]", "true")], "delay IS NULL"),
+    ];
+    for (filters, condition) in compared {
+        let filters = filters.iter().map(|(c, v)| (c.to_string(), v.to_string())).collect();
+        let query = ViewQuery { filters, ..ViewQuery::default() };
+        let rows = serving.query_view("late", &query).await.unwrap().rows;
+        let plain = world.plain(&format!("SELECT * FROM late WHERE {condition}")).await;
+        assert_eq!(canonical(&rows.batches), canonical(&plain), "{condition}");
+    }
+    let told = async |filter: &str, value: &str| {
+        let filters = vec![(filter.to_string(), value.to_string())];
+        let query = ViewQuery { filters, ..ViewQuery::default() };
+        serving.query_view("late", &query).await.unwrap_err().to_string()
+    };
+    assert!(told("delay[like]", "4").await.contains("there is no comparison like; there are: eq, ne, lt"));
+    assert!(told("delay[null]", "maybe").await.contains("expected \"true\" or \"false\""));
+    assert!(told("delay[gt]", "x").await.contains("expected BIGINT"));
+    assert!(told("carrier.code", "x").await.contains("has no column carrier.code"));
+}
+
+#[tokio::test]
+async fn parameters_stand_for_values() {
+    let serving = World::new().await.serving();
+    let answer = async |sql: &str, values: Value| {
+        let rows = serving.query_with(sql, values.as_array().unwrap(), None).await;
+        rows.map(|rows| texts(&rows)).unwrap_or_else(|e| e.to_string())
+    };
+    let all = (2 * EVENTS).to_string();
+    assert_eq!(answer("SELECT n FROM totals WHERE n = $1", json!([2 * EVENTS])).await, all);
+    assert_eq!(answer("SELECT n FROM totals WHERE n = $1", json!([all])).await, all);
+    let quoted = "SELECT name FROM airlines WHERE carrier = $1 AND name <> $2 ORDER BY 1";
+    assert_eq!(answer(quoted, json!(["AA", "x' OR 'a' = 'a"])).await, "American");
+    assert_eq!(answer("SELECT $1 + 1 AS a, $2 AS b, $3 AS c", json!([1.5, null, true])).await, "2.5,,true");
+    assert_eq!(answer("SELECT CAST($1 AS TEXT) || $1 AS a", json!(["é"])).await, "éé");
+    let at = "SELECT n FROM totals WHERE TIMESTAMP '2013-01-01 10:00:00' > $1";
+    assert_eq!(answer(at, json!(["2013-01-01T09:00:00"])).await, all);
+    for (values, reason) in [
+        (json!([]), "parameters up to $1, but `parameters` has 0 values"),
+        (json!([1, 2]), "parameters up to $1, but `parameters` has 2 values"),
+        (json!([[1]]), "parameter $1: expected null, a boolean, a number or text, found a list"),
+    ] {
+        let told = answer("SELECT n FROM totals WHERE n = $1", values).await;
+        assert!(told.contains(reason), "{told}");
+    }
+    assert!(answer("SELECT $name", json!([1])).await.contains("they are called $1"));
 }
 
 #[tokio::test]
@@ -222,11 +284,6 @@ async fn only_queries_are_answered() {
     assert_eq!(serving.query("SELECT now() > to_timestamp('2020-01-01') AS b").await.unwrap().num_rows(), 1);
 }
 
-#[test]
-fn digits_are_grouped_by_three() {
-    assert_eq!([0, 999, 1000, 1_203_000].map(grouped), ["0", "999", "1,000", "1,203,000"]);
-}
-
 fn texts(rows: &Rows) -> String {
     let csv = rows.encode(crate::Format::Csv).unwrap();
     String::from_utf8(csv).unwrap().lines().skip(1).collect::<Vec<_>>().join(";")
@@ -245,6 +302,45 @@ async fn is_final_tells_of_the_watermark_of_the_answer() {
         answer("SELECT n FROM totals WHERE is_final(TIMESTAMP '2013-01-01 10:00:00')").await,
         (2 * EVENTS).to_string()
     );
+}
+
+#[tokio::test]
+async fn coverage_is_a_relation_that_tells_of_the_very_answer() {
+    let world = World::new().await;
+    world.batch_to("totals", [10, 0]).await;
+    let serving = world.serving();
+    let of_answer = "SELECT c.relation, c.partition, c.batch_end, c.speed_end, c.watermark, t.n \
+                     FROM totals t CROSS JOIN twofold_coverage c ORDER BY 2";
+    let rows = serving.query(of_answer).await.unwrap();
+    let (all, end) = (2 * EVENTS, EVENTS);
+    let expected = format!(
+        "totals,0,10,{end},2013-01-01T10:00:00,{all};totals,1,0,{end},2013-01-01T10:00:00.000000001,{all}"
+    );
+    assert_eq!((texts(&rows), rows.coverage.len()), (expected, 2));
+    // Alone it tells of all views that answer: one is being built. Nothing is asked for then.
+    let asked = world.speed.script(|s| s.asked.len());
+    let alone =
+        "SELECT DISTINCT relation, stream, batch_end, speed_end, idle FROM twofold_coverage ORDER BY 1, 3";
+    let folded = EVENTS - 2;
+    let rows = serving.query(alone).await.unwrap();
+    let expected = format!(
+        "delays,flights,0,{folded},false;totals,flights,0,{folded},false;totals,flights,10,{folded},false"
+    );
+    assert_eq!((texts(&rows), world.speed.script(|s| s.asked.len())), (expected, asked));
+}
+
+#[tokio::test]
+async fn an_answer_that_would_be_too_stale_is_refused_and_says_so() {
+    let world = World::new().await;
+    let query = ViewQuery { max_staleness: Some(Duration::from_millis(200)), ..ViewQuery::default() };
+    world.serving().query_view("totals", &query).await.unwrap();
+    assert_eq!(world.speed.script(|s| s.asked[0].max_staleness), query.max_staleness);
+    let stale = Answer::Stale { staleness: Duration::from_millis(1500) };
+    world.speed.script(|s| s.instead = Some(stale));
+    let e = world.serving().query_view("totals", &query).await.unwrap_err();
+    let expected = "the answer would be 1500 ms stale, and 200 ms are allowed (max_staleness): try again later, or \
+                    allow more";
+    assert_eq!((e.kind(), e.to_string().as_str()), (Kind::Unavailable, expected));
 }
 
 #[tokio::test]

@@ -12,9 +12,10 @@ use twofold_common::{
     SpeedViewStatus, StreamDef, StreamManifest, Versioned, View, least_watermark, rfc3339,
     stream::REJECTED_SUFFIX,
 };
+use utoipa::ToSchema;
 
 /// The state of a project.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The speed layer.
     pub speed: LayerStatus,
@@ -29,7 +30,7 @@ pub struct Status {
 }
 
 /// The state of the speed layer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LayerStatus {
     /// Whether it answered.
     pub reachable: bool,
@@ -40,7 +41,7 @@ pub struct LayerStatus {
 }
 
 /// The state of a stream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StreamStatus {
     /// The stream.
     pub name: String,
@@ -53,7 +54,7 @@ pub struct StreamStatus {
 }
 
 /// The state of one partition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StreamPartition {
     /// The partition.
     pub partition: u32,
@@ -83,7 +84,7 @@ pub struct StreamPartition {
 }
 
 /// The state of a maintained view.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ViewStatus {
     /// The view.
     pub name: String,
@@ -113,7 +114,7 @@ pub struct ViewStatus {
 }
 
 /// Whether a view can be queried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ViewState {
     /// It answers.
@@ -129,7 +130,7 @@ pub enum ViewState {
 }
 
 /// What audits have found about a view: states of segments, and of its batch view, counted by cut.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditStatus {
     /// Where both states are the same.
     pub equal: u64,
@@ -142,7 +143,7 @@ pub struct AuditStatus {
 }
 
 /// A batch view.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BatchStatus {
     /// The version of its manifest.
     pub version: u64,
@@ -151,17 +152,19 @@ pub struct BatchStatus {
     /// How it was made: `incremental` or `full`.
     pub mode: String,
     /// The exclusive upper end of what it covers.
+    #[schema(value_type = BTreeMap<String, BTreeMap<String, u64>>)]
     pub horizon: Horizon,
     /// How many keys its states have.
     pub rows: u64,
     /// How many bytes their files have.
     pub bytes: u64,
     /// How its states compare with the speed layer's.
+    #[schema(value_type = Object)]
     pub audit: AuditSummary,
 }
 
 /// What the speed layer holds of a view.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SpeedStates {
     /// How many segments it holds states of.
     pub segments: u64,
@@ -172,7 +175,7 @@ pub struct SpeedStates {
 }
 
 /// Progress of building a view.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Building {
     /// Events folded so far.
     pub done: u64,
@@ -181,7 +184,7 @@ pub struct Building {
 }
 
 /// A table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TableStatus {
     /// The table.
     pub name: String,

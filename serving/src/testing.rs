@@ -10,6 +10,7 @@ use datafusion::datasource::MemTable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use twofold_common::stream::{at_or_above, below};
 use twofold_common::{
     Answer, Archive, AuditSummary, BatchManifest, BatchViews, Catalog, Error, Folder, IdempotencyKey,
@@ -340,6 +341,13 @@ impl SpeedLayer for FoldingSpeed {
 
     async fn gc(&self, _: bool) -> Result<Vec<twofold_common::Digest>> {
         Ok(Vec::new())
+    }
+
+    async fn moved(&self, seen: Option<u64>) -> Result<u64> {
+        while seen == Some(self.end().0) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(self.end().0)
     }
 
     async fn status(&self) -> Result<SpeedStatus> {

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, unreachable_pub)]
 
 mod bad_input;
+mod bench_serving;
 mod changes;
 mod definitions;
 mod docs;
@@ -16,6 +17,7 @@ mod hand_off_model;
 mod kills;
 mod laws;
 mod limits;
+mod live;
 mod nexmark;
 mod oracle;
 mod owners;
@@ -27,6 +29,7 @@ mod sealing;
 mod shutdown;
 mod simulation;
 mod slt;
+mod staleness;
 mod three_processes;
 mod versions;
 mod watermarks;

@@ -15,6 +15,7 @@ mod serve;
 mod speed;
 mod status;
 mod up;
+mod watch;
 
 pub(crate) use batch::batch;
 
@@ -36,6 +37,7 @@ pub(crate) async fn run(args: Args, functions: &Functions) -> Result<Outcome> {
         Command::Audit(args) => return audit::run(dir, functions, &args, name).await,
         Command::Ingest(args) => ingest::run(dir, functions, &args, name).await?,
         Command::Query(args) => query::run(dir, functions, &args, name).await?,
+        Command::Watch(args) => watch::run(dir, &args).await?,
         Command::Gc(args) => gc::run(dir, functions, &args, name).await?,
         Command::Repair(args) => return repair::run(dir, functions, &args, name).await,
         Command::Status(args) => status::run(dir, functions, &args, name).await?,

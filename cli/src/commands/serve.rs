@@ -2,7 +2,7 @@
 
 use crate::args::ServeArgs;
 use crate::node::{
-    FoundSpeed, Layer, Listener, Reload, RunFile, SERVE_SETTING, Shutdown, Site, join, spawn_server,
+    FoundSpeed, Layer, Listener, Reload, RunFile, SERVE_SETTING, Shutdown, Site, close_on, join, spawn_server,
 };
 use crate::text::print;
 use anyhow::Result;
@@ -31,6 +31,7 @@ pub(crate) async fn run(dir: &Path, functions: &Functions, args: &ServeArgs) -> 
     let intake = Arc::new(Intake::new(&site.project.config.ingest));
     let app = twofold_serving::app_with(Arc::clone(&serving), intake);
     spawn_server(&mut tasks, listener, app, &shutdown);
+    tasks.spawn(close_on(shutdown.clone(), Arc::clone(&serving)));
     tasks.spawn(Reload::of_serving(&site, &stores, serving).run(shutdown.clone()));
     let run_file = RunFile::publish(site.data_dir(), Layer::Serve, &url).await?;
     if run_file.is_none() {

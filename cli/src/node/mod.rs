@@ -37,7 +37,7 @@ pub use site::{Site, Stores};
 pub use speed_node::SpeedNode;
 pub(crate) use speed_node::open_log;
 pub use up::{Listen, Up};
-pub(crate) use up::{SERVE_SETTING, SPEED_SETTING, join, spawn_server};
+pub(crate) use up::{SERVE_SETTING, SPEED_SETTING, close_on, join, spawn_server};
 
 #[cfg(test)]
 mod ingest_tests;

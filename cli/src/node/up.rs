@@ -62,6 +62,7 @@ impl Up {
         let serving = serving(&stores, &node);
         let app = twofold_serving::app_with(Arc::clone(&serving), intake);
         spawn_server(&mut tasks, serve, app, shutdown);
+        tasks.spawn(close_on(shutdown.clone(), Arc::clone(&serving)));
         tasks.spawn(Reload::of_node(&node, &stores, Some(serving)).run(shutdown.clone()));
         tasks.spawn(schedule::run(node.site().subscribe(), stores, node.layer(), shutdown.clone()));
         tasks.spawn(watch_building(node.layer(), shutdown.clone()));
@@ -118,6 +119,13 @@ pub(crate) fn spawn_server(
 ) {
     let server = listener.answer(app, shutdown.clone());
     tasks.spawn(async move { server.await? });
+}
+
+/// Lets go of those who watch views when the switch is flipped: they would stay for ever.
+pub(crate) async fn close_on(shutdown: Shutdown, serving: Arc<Serving>) -> Result<()> {
+    shutdown.requested().await;
+    serving.close();
+    Ok(())
 }
 
 fn serving(stores: &Stores, node: &SpeedNode) -> Arc<Serving> {

@@ -1,12 +1,13 @@
 //! Durations as people write them: a whole number and a unit, as `5ms`, `10s`, `10m`, `1h` or `1d`.
 
+use crate::error::{Error, Result};
 use std::time::Duration;
 
 /// What a duration looks like, for error messages.
-pub(super) const EXAMPLE: &str = "as \"5ms\", \"10s\", \"10m\", \"1h\" or \"1d\"";
+pub(crate) const EXAMPLE: &str = "as \"5ms\", \"10s\", \"10m\", \"1h\" or \"1d\"";
 
 /// The duration that `text` says; `None` if it says none, or one too long to count in milliseconds.
-pub(super) fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
@@ -19,6 +20,15 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.parse::<u64>().ok()?.checked_mul(millis).map(Duration::from_millis)
+}
+
+/// The duration that `text` says, where a setting or parameter of that name takes one.
+///
+/// # Errors
+/// `Invalid` if it says none.
+pub fn duration(name: &str, text: &str) -> Result<Duration> {
+    parse(text)
+        .ok_or_else(|| Error::Invalid(format!("{name}: expected a duration, {EXAMPLE}, found {text:?}")))
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ fn over_windows(relation: &str, marker: Marker, window: Expr, parts: Parts) -> R
 }
 
 /// The distinct markers in an expression.
-fn markers(expr: &Expr) -> Result<Vec<(Marker, Expr)>> {
+pub(crate) fn markers(expr: &Expr) -> Result<Vec<(Marker, Expr)>> {
     let mut found: Vec<(Marker, Expr)> = Vec::new();
     expr.apply(|expr| {
         if let Some(marker) = is_marker(expr)

@@ -2,8 +2,8 @@
 
 use super::failure::Failure;
 use crate::encode::{Format, PREVIOUS};
+use crate::page::{Page, ViewQuery};
 use crate::query::Serving;
-use crate::rows::Rows;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
@@ -11,8 +11,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::Value;
 use std::sync::Arc;
-use twofold_common::{Error, rfc3339};
+use std::time::Duration;
+use twofold_common::{Error, duration, rfc3339};
 
 /// How many bytes a statement may have.
 pub(super) const SQL_LIMIT: usize = 1 << 20;
@@ -20,18 +22,27 @@ pub(super) const SQL_LIMIT: usize = 1 << 20;
 const COVERAGE: HeaderName = HeaderName::from_static("twofold-coverage");
 /// The header with the watermark of the answer, if it has one, where the body has no place for it.
 const WATERMARK: HeaderName = HeaderName::from_static("twofold-watermark");
+/// The header with the cursor behind the rows, if they are ordered and there are more.
+const CURSOR: HeaderName = HeaderName::from_static("twofold-cursor");
+/// The header of a request that says how stale the answer may be; also a parameter, and of SQL a member of the body.
+pub(super) const MAX_STALENESS: HeaderName = HeaderName::from_static("twofold-max-staleness");
 /// The header that says that the answer is of the project before the current one, which is still being built.
 const VERSION: HeaderName = HeaderName::from_static("twofold-version");
 /// Longer headers are refused by many clients.
 const COVERAGE_LIMIT: usize = 4096;
 
 /// `?name=value&…`, in order.
-type Parameters = Vec<(String, String)>;
+pub(super) type Parameters = Vec<(String, String)>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Statement {
     sql: String,
+    /// What `$1`, `$2` and so on stand for.
+    #[serde(default)]
+    parameters: Vec<Value>,
+    /// How stale the answer may be.
+    max_staleness: Option<String>,
 }
 
 pub(super) async fn sql(
@@ -42,14 +53,19 @@ pub(super) async fn sql(
 ) -> Result<Response, Failure> {
     let mut parameters = self::parameters(parameters)?;
     let format = format(&mut parameters, &headers)?;
+    let max_staleness = take(&mut parameters, "max_staleness")?;
     if let Some((name, _)) = parameters.first() {
-        return Err(Error::Invalid(format!("there is no parameter {name}; there is: format")).into());
+        let known = "there are: format, max_staleness";
+        return Err(Error::Invalid(format!("there is no parameter {name}; {known}")).into());
     }
     let body =
         body.map_err(|e| Failure::rejected(e.status(), e.body_text(), SQL_LIMIT, "shorten the statement"))?;
     let statement: Statement = serde_json::from_slice(&body)
         .map_err(|e| Error::Invalid(format!("the body is not {{\"sql\": \"…\"}}: {e}")))?;
-    respond(serving.query(&statement.sql).await?, format)
+    let Statement { sql, parameters, max_staleness: of_body } = statement;
+    let max_staleness = self::max_staleness(max_staleness.or(of_body), &headers)?;
+    let rows = serving.query_with(&sql, &parameters, max_staleness).await?;
+    respond(Page { rows, cursor: None }, format)
 }
 
 pub(super) async fn view(
@@ -62,10 +78,15 @@ pub(super) async fn view(
     let mut parameters = self::parameters(parameters)?;
     let format = format(&mut parameters, &headers)?;
     let limit = limit(&mut parameters)?;
-    respond(serving.query_view(&view, &parameters, limit).await?, format)
+    let (order, cursor) = (take(&mut parameters, "order")?, take(&mut parameters, "cursor")?);
+    let max_staleness = self::max_staleness(take(&mut parameters, "max_staleness")?, &headers)?;
+    let query = ViewQuery { filters: parameters, order, limit, cursor, max_staleness };
+    respond(serving.query_view(&view, &query).await?, format)
 }
 
-fn parameters(parameters: Result<Query<Parameters>, QueryRejection>) -> Result<Parameters, Failure> {
+pub(super) fn parameters(
+    parameters: Result<Query<Parameters>, QueryRejection>,
+) -> Result<Parameters, Failure> {
     Ok(parameters.map_err(|e| Error::Invalid(e.body_text()))?.0)
 }
 
@@ -83,6 +104,13 @@ fn limit(parameters: &mut Parameters) -> Result<Option<usize>, Error> {
         .parse()
         .map_err(|_| Error::Invalid(format!("limit: expected a number of rows, found {text:?}")))?;
     Ok(Some(limit))
+}
+
+/// How stale an answer may be, if it is `given` in the request, or else in a header.
+fn max_staleness(given: Option<String>, headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+    let of_header = || Some(String::from_utf8_lossy(headers.get(MAX_STALENESS)?.as_bytes()).into_owned());
+    let text = given.or_else(of_header);
+    text.map(|text| duration("max_staleness", &text)).transpose()
 }
 
 fn take(parameters: &mut Parameters, name: &str) -> Result<Option<String>, Error> {
@@ -103,14 +131,17 @@ fn accepted(headers: &HeaderMap) -> Format {
     types.find_map(ours).unwrap_or_default()
 }
 
-fn respond(rows: Rows, format: Format) -> Result<Response, Failure> {
-    let mut response = rows.encode(format)?.into_response();
+fn respond(Page { rows, cursor }: Page, format: Format) -> Result<Response, Failure> {
+    let mut response = rows.encode_page(format, cursor.as_deref())?.into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.mime()));
     if rows.previous {
         headers.insert(VERSION, HeaderValue::from_static(PREVIOUS));
     }
     if format != Format::Json {
+        if let Some(value) = cursor.and_then(|cursor| HeaderValue::from_str(&cursor).ok()) {
+            headers.insert(CURSOR, value);
+        }
         let coverage = rows.coverage_json()?;
         // A name that a header cannot hold leaves it out too.
         if let Ok(value) = HeaderValue::from_str(&coverage)
@@ -134,6 +165,7 @@ mod tests {
         let accept = |text| accepted(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(text))]));
         assert_eq!(accept("text/csv;q=0.9, application/json"), Format::Csv);
         assert_eq!(accept("text/html, application/vnd.apache.arrow.stream"), Format::Arrow);
+        assert_eq!(accept("application/x-ndjson"), Format::Ndjson);
         assert_eq!(accept("*/*"), Format::Json);
         assert_eq!(accepted(&HeaderMap::new()), Format::Json);
     }

@@ -6,6 +6,7 @@ use crate::testing::{EVENTS, World, canonical};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use bytes::Bytes;
+use futures::StreamExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use twofold_common::Answer;
@@ -86,7 +87,13 @@ async fn what_is_wrong_with_a_request_is_told_as_json() {
         ("/v1/views/totals?n=many", 400, "column n: expected BIGINT, found \\\"many\\\""),
         ("/v1/views/totals?limit=-1", 400, "limit: expected a number"),
         ("/v1/views/totals?limit=1&limit=2", 400, "limit is given more than once"),
-        ("/v1/views/totals?format=xml", 400, "there are: json, csv, arrow"),
+        ("/v1/views/totals?format=xml", 400, "there are: json, ndjson, csv, arrow"),
+        ("/v1/views/totals?order=m", 400, "view totals has no column m; it has: n, total"),
+        ("/v1/views/totals?order=n&cursor=x", 400, "cursor: that is none: begin with the first page"),
+        ("/v1/views/totals?cursor=00", 400, "give `order`"),
+        ("/v1/views/totals?n[like]=5", 400, "there is no comparison like"),
+        ("/v1/views/none/changes", 404, "there is no view none"),
+        ("/v1/views/delays/changes?limit=5", 400, "view delays has no column limit"),
         ("/v1/views/%FF", 400, "UTF-8"),
         ("/v2", 404, "there is nothing at /v2"),
         ("/v1/sql", 405, "does not take GET"),
@@ -103,6 +110,8 @@ async fn what_is_wrong_with_a_request_is_told_as_json() {
         ("/v1/sql", "{\"sql\": 1}", 400, "the body is not"),
         ("/v1/sql", "{\"sql\": \"SELECT 1\", \"limit\": 3}", 400, "unknown field"),
         ("/v1/sql?x=1", "{\"sql\": \"SELECT 1\"}", 400, "there is no parameter x"),
+        ("/v1/sql", "{\"sql\": \"SELECT $1\"}", 400, "parameters up to $1"),
+        ("/v1/sql", "{\"sql\": \"SELECT 1\", \"parameters\": 1}", 400, "the body is not"),
         ("/v1/sql", "{\"sql\": \"SELECT nothing FROM totals\"}", 400, "nothing"),
         ("/v1/streams/none", "{}", 404, "there is no stream none"),
     ];
@@ -115,6 +124,120 @@ async fn what_is_wrong_with_a_request_is_told_as_json() {
     }
     let (_, body) = get(&world, "/v1/views/none").await;
     assert_eq!(body["kind"], "not_found");
+}
+
+#[tokio::test]
+async fn errors_are_problem_details() {
+    let world = World::new().await;
+    for (path, status) in [("/v1/views/none", 404), ("/v1/sql", 405), ("/v2", 404)] {
+        let (_, headers, body) = send(&world, Request::get(path).body(Body::empty()).unwrap()).await;
+        assert_eq!(headers["content-type"], "application/problem+json");
+        let problem: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&problem["status"], &problem["detail"]), (&json!(status), &problem["error"]));
+        assert!(problem["type"].as_str().unwrap().starts_with("urn:twofold:problem:"), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn pages_follow_their_cursors() {
+    let world = World::new().await;
+    let whole = get(&world, "/v1/views/late?order=delay.desc,carrier").await.1;
+    assert!(whole.get("cursor").is_none());
+    let (mut rows, mut query) = (Vec::new(), String::new());
+    loop {
+        let path = format!("/v1/views/late?order=delay.desc,carrier&limit=7{query}");
+        let (status, page) = get(&world, &path).await;
+        assert_eq!(status, StatusCode::OK, "{page}");
+        rows.extend(page["rows"].as_array().unwrap().clone());
+        let Some(cursor) = page["cursor"].as_str() else { break };
+        query = format!("&cursor={cursor}");
+    }
+    assert_eq!(json!(rows), whole["rows"]);
+    assert!(rows.len() > 20 && rows[0]["delay"].as_i64() > rows[20]["delay"].as_i64());
+    let path = "/v1/views/late?order=delay&limit=1&format=csv";
+    let (_, headers, _) = send(&world, Request::get(path).body(Body::empty()).unwrap()).await;
+    assert!(headers["twofold-cursor"].len() > 20);
+}
+
+#[tokio::test]
+async fn lines_of_json_have_the_coverage_in_headers() {
+    let world = World::new().await;
+    let request = Request::get("/v1/views/delays").header("accept", "application/x-ndjson");
+    let (_, headers, body) = send(&world, request.body(Body::empty()).unwrap()).await;
+    assert_eq!(headers["content-type"], "application/x-ndjson");
+    assert!(headers["twofold-coverage"].to_str().unwrap().contains("\"relation\":\"delays\""));
+    assert_eq!(String::from_utf8_lossy(&body).lines().count(), 3);
+}
+
+#[tokio::test]
+async fn parameters_are_sent_apart_from_the_statement() {
+    let world = World::new().await;
+    let body = json!({"sql": "SELECT name FROM airlines WHERE carrier = $1", "parameters": ["B6"]});
+    let (status, answer) = post(&world, "/v1/sql", body.to_string()).await;
+    assert_eq!((status, &answer["rows"]), (StatusCode::OK, &json!([{"name": "JetBlue"}])));
+}
+
+#[tokio::test]
+async fn how_stale_an_answer_may_be_is_said_in_any_of_three_ways() {
+    let world = World::new().await;
+    let body = r#"{"sql": "SELECT n FROM totals", "max_staleness": "3s"}"#;
+    post(&world, "/v1/sql", body).await;
+    post(&world, "/v1/sql?max_staleness=20ms", r#"{"sql": "SELECT n FROM totals"}"#).await;
+    get(&world, "/v1/views/totals?max_staleness=0ms").await;
+    let request = Request::get("/v1/views/totals").header("twofold-max-staleness", "1m");
+    send(&world, request.body(Body::empty()).unwrap()).await;
+    get(&world, "/v1/views/totals").await;
+    let asked = world.speed.script(|s| s.asked.iter().map(|r| r.max_staleness).collect::<Vec<_>>());
+    let ms = |ms| Some(std::time::Duration::from_millis(ms));
+    assert_eq!(asked, [ms(3000), ms(20), ms(0), ms(60_000), None]);
+    let (status, problem) = get(&world, "/v1/views/totals?max_staleness=soon").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(
+        problem["detail"].as_str().unwrap().contains("max_staleness: expected a duration, as"),
+        "{problem}"
+    );
+}
+
+#[tokio::test]
+async fn long_answers_are_compressed_as_the_client_accepts() {
+    let world = World::new().await;
+    let ask = async |path: &str, accept: &str| {
+        let request = Request::get(path).header("accept-encoding", accept).body(Body::empty()).unwrap();
+        let (_, headers, body) = send(&world, request).await;
+        let encoding = headers.get("content-encoding").map(|v| v.to_str().unwrap().to_string());
+        (encoding, body)
+    };
+    let (_, plain) = ask("/v1/views/late", "identity").await;
+    for (accept, magic) in [("gzip", &[0x1f, 0x8b][..]), ("zstd", &[0x28, 0xb5, 0x2f, 0xfd])] {
+        let (encoding, body) = ask("/v1/views/late", accept).await;
+        assert_eq!(encoding.as_deref(), Some(accept));
+        assert!(body.starts_with(magic) && body.len() < plain.len() / 2, "{} of {}", body.len(), plain.len());
+    }
+    assert_eq!(ask("/v1/views/totals", "gzip").await.0, None, "too short to be worth it");
+    assert_eq!(ask("/v1/views/late", "br").await.0, None);
+}
+
+#[tokio::test]
+async fn changes_come_event_by_event() {
+    let world = World::new().await;
+    world.speed.script(|s| s.end = 3);
+    let request = Request::get("/v1/views/late/changes").header("accept-encoding", "gzip, zstd");
+    let response = app(world.serving()).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let headers = response.headers().clone();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(headers["content-type"], "text/event-stream");
+    assert!(!headers.contains_key("content-encoding"), "an event would wait for the next");
+    let mut events = response.into_body().into_data_stream();
+    let mut next = async || String::from_utf8(events.next().await.unwrap().unwrap().to_vec()).unwrap();
+    let first = next().await;
+    assert!(
+        first.starts_with("event: rows\nid: 1\ndata: {\"key\":[\"carrier\",\"delay\"],\"columns\":["),
+        "{first}"
+    );
+    assert!(first.ends_with("}\n\n") && first.trim_end().lines().count() == 3, "{first}");
+    world.speed.script(|s| s.end = EVENTS);
+    let second = next().await;
+    assert!(second.starts_with("event: changes\nid: 2\ndata: {\"changed\":[{\"carrier\":"), "{second}");
 }
 
 #[tokio::test]

@@ -13,8 +13,6 @@ use twofold_common::{
     SpeedStatus, SpeedViewStatus, State, StreamDef, StreamRequest, Tail,
 };
 
-/// How long a snapshot waits for what was acknowledged before it.
-const FRESH_WITHIN: Duration = Duration::from_secs(5);
 /// How long sealing waits for the archiver.
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(120);
 /// Events read from the log at once.
@@ -23,7 +21,9 @@ const TAIL_ROWS: usize = 65_536;
 #[async_trait]
 impl SpeedLayer for Engine {
     async fn snapshot(&self, request: &SnapshotRequest) -> Result<Answer> {
-        self.wait_until_fresh(request).await?;
+        if let Some(staleness) = self.wait_until_fresh(request).await? {
+            return Ok(Answer::Stale { staleness });
+        }
         let mut snapshot = Snapshot::default();
         let ends: Vec<Offsets> = {
             let held = self.read();
@@ -145,6 +145,18 @@ impl SpeedLayer for Engine {
         })
     }
 
+    async fn moved(&self, seen: Option<u64>) -> Result<u64> {
+        let mut progress = self.progress.subscribe();
+        loop {
+            let folded =
+                self.read().partitions.values().fold(0u64, |sum, held| sum.wrapping_add(held.folded.0));
+            // The sender lives as long as the engine.
+            if seen != Some(folded) || progress.changed().await.is_err() {
+                return Ok(folded);
+            }
+        }
+    }
+
     async fn segment_state(&self, segment: &SegmentState) -> Result<Option<State>> {
         let Some((view, states)) = self.read().unit_states(segment) else { return Ok(None) };
         let Some(cut) = view.cuts().get(segment.cut) else { return Ok(None) };
@@ -154,33 +166,6 @@ impl SpeedLayer for Engine {
 }
 
 impl Engine {
-    /// Waits until everything that is in the log now is folded, if the loop runs.
-    async fn wait_until_fresh(&self, request: &SnapshotRequest) -> Result<()> {
-        if !self.running.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        let of_views = request.views.iter().flat_map(|v| v.from.keys());
-        let of_streams = request.streams.iter().map(|s| &s.stream);
-        let timed = self.catalog.streams().values().filter(|s| request.late_events && s.watermark.is_some());
-        let mut ends = Vec::new();
-        for stream in of_views.chain(of_streams).chain(timed.map(|s| &s.name)) {
-            for partition in self.catalog.stream(stream)?.partitions() {
-                ends.push(((stream.clone(), partition), self.log.bounds(stream, partition).await?.end));
-            }
-        }
-        let mut progress = self.progress.subscribe();
-        let fresh = async {
-            while ends.iter().any(|(place, end)| self.read().folded(place) < *end) {
-                if progress.changed().await.is_err() {
-                    break;
-                }
-            }
-        };
-        // Past the time the answer is what there is: its coverage says so.
-        let _ = timeout(FRESH_WITHIN, fresh).await;
-        Ok(())
-    }
-
     /// The watermarks of all partitions that an answer to `request` rests on.
     fn watermarks(&self, held: &Held, request: &SnapshotRequest) -> Vec<PartitionWatermark> {
         let views = request.views.iter().filter_map(|v| held.views.get(&v.fingerprint));

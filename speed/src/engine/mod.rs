@@ -16,6 +16,7 @@ mod build;
 mod count;
 mod epoch;
 mod event_expr;
+mod freshness;
 mod held;
 mod horizons;
 mod late;

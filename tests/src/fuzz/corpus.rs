@@ -151,6 +151,7 @@ fn request() -> Vec<u8> {
         fingerprint: twofold_common::Digest::of(b"view"),
         from,
     };
-    let request = SnapshotRequest { views: vec![view], streams: Vec::new(), late_events: true };
+    let request =
+        SnapshotRequest { views: vec![view], streams: Vec::new(), late_events: true, max_staleness: None };
     serde_json::to_vec(&request).unwrap()
 }
