@@ -24,11 +24,17 @@ use crate::rows::Rows;
 use crate::state_cache::StateCache;
 use crate::switch::Switch;
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::collect;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, collect, execute_stream};
 use datafusion::prelude::DataFrame;
+use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -126,6 +132,47 @@ impl Serving {
         self.measured(self.ask(Question::View { view, filters, limit })).await
     }
 
+    /// The plan of `planner` for the project that would answer it now.
+    ///
+    /// # Errors
+    /// Those of the planner.
+    pub(crate) async fn plan(&self, planner: &dyn Planner) -> Result<LogicalPlan> {
+        let (project, question) = (self.project(), Question::Planned(planner));
+        match self.of_previous(&project, &question).await? {
+            Some((_, plan)) => Ok(plan),
+            None => planner.plan(project.current()).await,
+        }
+    }
+
+    /// The answer to a query that `planner` has planned, as it comes: nothing of it is held here.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query); what goes wrong later, the stream tells.
+    pub(crate) async fn stream(self: &Arc<Self>, planner: &dyn Planner) -> Result<Streamed> {
+        let started = Instant::now();
+        let answer = self.start_of(&Question::Planned(planner)).await;
+        let (answer, previous) = answer.inspect_err(|e| self.metrics.failed(e.kind()))?;
+        let schema = answer.plan.schema();
+        let batches = execute_stream(answer.plan, answer.context).map_err(Error::from)?;
+        let (serving, mut rows) = (Arc::clone(self), Some(0));
+        let end = futures::stream::once(async { None });
+        let counted = batches.map(Some).chain(end).filter_map(move |batch| {
+            let batch = batch.map(|batch| batch.map_err(Error::from));
+            match (&batch, &mut rows) {
+                (Some(Ok(batch)), Some(rows)) => *rows += batch.num_rows(),
+                (Some(Err(e)), rows) => {
+                    serving.metrics.failed(e.kind());
+                    *rows = None;
+                }
+                (None, Some(rows)) => serving.metrics.answered(*rows, started.elapsed()),
+                _ => {}
+            }
+            std::future::ready(batch.map(|batch| batch.map_err(DataFusionError::from)))
+        });
+        let batches = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), counted));
+        Ok(Streamed { schema, batches, previous })
+    }
+
     /// Passes events on to the speed layer; answers after they are durable.
     ///
     /// # Errors
@@ -167,18 +214,39 @@ impl Serving {
         self.answer(project.current(), question.plan(project.current()).await?).await
     }
 
+    /// The same, not run yet, and whether it is of the previous project.
+    async fn start_of(&self, question: &Question<'_>) -> Result<(Started, bool)> {
+        let project = self.project();
+        if let Some((catalog, plan)) = self.of_previous(&project, question).await? {
+            match self.start(catalog, plan).await {
+                Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Invalid) => {}
+                started => return started.map(|started| (started, true)),
+            }
+        }
+        let plan = question.plan(project.current()).await?;
+        Ok((self.start(project.current(), plan).await?, false))
+    }
+
     /// The question to the previous project, if that answers now, and can answer this.
     async fn of_previous<'p>(
         &self,
         project: &'p Switch,
         question: &Question<'_>,
-    ) -> Result<Option<(&'p Catalog, LogicalPlan)>> {
+    ) -> Result<Option<(&'p Arc<Catalog>, LogicalPlan)>> {
         let Some(previous) = project.previous(self.speed.as_ref()).await else { return Ok(None) };
         let Ok(plan) = question.plan(previous).await else { return Ok(None) };
-        Ok(project.can_answer(&plan)?.then_some((previous.as_ref(), plan)))
+        Ok(project.can_answer(&plan)?.then_some((previous, plan)))
     }
 
     async fn answer(&self, catalog: &Catalog, plan: LogicalPlan) -> Result<Rows> {
+        let Started { plan, context, coverage } = self.start(catalog, plan).await?;
+        let schema = plan.schema();
+        let batches = collect(plan, context).await?;
+        Ok(Rows { schema, batches, coverage, previous: false })
+    }
+
+    /// A plan over what its sources hold at one moment, ready to run.
+    async fn start(&self, catalog: &Catalog, plan: LogicalPlan) -> Result<Started> {
         let ordered = depends_on_order(&plan)?;
         let (bindings, coverage) = self.bindings(catalog, &sources(&plan)?, ordered).await?;
         let watermark = least_watermark(coverage.iter().map(|part| (part.watermark, part.idle)));
@@ -189,9 +257,7 @@ impl Serving {
         let state = catalog.session().state();
         let context = state.task_ctx();
         let plan = DataFrame::new(state, bound).create_physical_plan().await?;
-        let schema = plan.schema();
-        let batches = collect(plan, context).await?;
-        Ok(Rows { schema, batches, coverage, previous: false })
+        Ok(Started { plan, context, coverage })
     }
 
     /// What the sources hold at one moment, and what that covers. With `ordered`, states come in the order of their
@@ -341,15 +407,38 @@ impl Serving {
     }
 }
 
+/// Whoever makes the plan of a question, for the project that is to answer it.
+#[async_trait]
+pub(crate) trait Planner: Send + Sync {
+    async fn plan(&self, catalog: &Arc<Catalog>) -> Result<LogicalPlan>;
+}
+
+/// An answer as it comes.
+pub(crate) struct Streamed {
+    pub(crate) schema: SchemaRef,
+    pub(crate) batches: SendableRecordBatchStream,
+    /// Whether it is of the project before the current one.
+    pub(crate) previous: bool,
+}
+
+/// A plan that is ready to run, and what its answer covers.
+struct Started {
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    coverage: Vec<Coverage>,
+}
+
 /// What is asked.
 enum Question<'a> {
     Sql(&'a str),
     View { view: &'a str, filters: &'a [(String, String)], limit: Option<usize> },
+    Planned(&'a dyn Planner),
 }
 
 impl Question<'_> {
-    async fn plan(&self, catalog: &Catalog) -> Result<LogicalPlan> {
+    async fn plan(&self, catalog: &Arc<Catalog>) -> Result<LogicalPlan> {
         match *self {
+            Question::Planned(planner) => planner.plan(catalog).await,
             Question::Sql(sql) => catalog.plan(sql).await,
             Question::View { view, filters, limit } => {
                 filtered(catalog.scan_view(view).await?, view, filters, limit)
