@@ -14,6 +14,7 @@ mod events;
 mod filter;
 mod http;
 mod metrics;
+mod pg;
 mod query;
 mod rows;
 mod speed_client;
@@ -25,6 +26,7 @@ mod testing;
 
 pub use encode::Format;
 pub use http::{INGEST_LIMIT, app, app_with};
+pub use pg::Pg;
 pub use query::Serving;
 pub use rows::Rows;
 pub use speed_client::HttpSpeed;
