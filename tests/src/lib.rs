@@ -20,6 +20,7 @@ mod nexmark;
 mod oracle;
 mod owners;
 mod parity;
+mod postgres;
 mod process;
 mod repair;
 mod scale;
