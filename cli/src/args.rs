@@ -5,6 +5,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use twofold_common::Listening;
 use twofold_speed::Format;
 
 /// Keeps SQL views over event streams exact and fresh: folded nightly over the archive, continuously over the stream,
@@ -82,6 +83,9 @@ pub struct UpArgs {
     /// Where to answer, instead of `listen` in [serve] of twofold.toml; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Where to answer clients of PostgreSQL, instead of `pg_listen` in [serve] of twofold.toml; or off
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub pg_listen: Option<Listening>,
 }
 
 /// `twofold speed`
@@ -98,6 +102,9 @@ pub struct ServeArgs {
     /// Where to answer, instead of `listen` in [serve] of twofold.toml; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Where to answer clients of PostgreSQL, instead of `pg_listen` in [serve] of twofold.toml; or off
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub pg_listen: Option<Listening>,
 }
 
 /// `twofold batch`
@@ -338,7 +345,10 @@ mod tests {
         let Command::Gc(gc) = parse("twofold gc --dry-run --older-than 5m").command else { panic!() };
         assert!(gc.dry_run && gc.older_than == Duration::from_secs(300));
         let Command::Up(up) = parse("twofold up --listen 127.0.0.1:0").command else { panic!() };
-        assert_eq!(up.listen, Some(SocketAddr::from(([127, 0, 0, 1], 0))));
+        assert_eq!((up.listen, up.pg_listen), (Some(SocketAddr::from(([127, 0, 0, 1], 0))), None));
+        let Command::Serve(serve) = parse("twofold serve --pg-listen off").command else { panic!() };
+        assert_eq!((serve.listen, serve.pg_listen), (None, Some(Listening::Off)));
+        assert!(Args::try_parse_from("twofold up --pg-listen 8662".split(' ')).is_err());
     }
 
     #[test]

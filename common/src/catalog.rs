@@ -227,9 +227,29 @@ impl Catalog {
     /// # Errors
     /// `Invalid` if it is not one query that only reads, or names what is not there.
     pub async fn plan(&self, query: &str) -> Result<LogicalPlan> {
-        let session = self.queries.of(query);
-        let state = engine::state(session);
-        let statement = sql::statement(query, &state)?;
+        let state = engine::state(self.session_of(query));
+        self.plan_statement(Self::parse(query, &state)?, &state).await
+    }
+
+    /// The session in which a query is planned: if it names one of the columns that are stored beside a stream's own,
+    /// the one that has them.
+    pub fn session_of(&self, query: &str) -> &SessionContext {
+        self.queries.of(query)
+    }
+
+    /// The one statement of `query`, with windows as they may be written.
+    ///
+    /// # Errors
+    /// `Invalid` if it is not one statement.
+    pub fn parse(query: &str, state: &SessionState) -> Result<Statement> {
+        sql::statement(query, state)
+    }
+
+    /// Plans a parsed query in a session that has the relations of this catalog, and may have others too.
+    ///
+    /// # Errors
+    /// `Invalid` if it does not only read, or names what is not there.
+    pub async fn plan_statement(&self, statement: Statement, state: &SessionState) -> Result<LogicalPlan> {
         let plan = match state.statement_to_plan(statement.clone()).await {
             Ok(plan) => plan,
             // Of two reasons the one that says what there is.

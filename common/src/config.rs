@@ -18,6 +18,7 @@ use crate::memory;
 use reader::{Document, Section};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 use url::Url;
 
@@ -29,7 +30,7 @@ const TOP: &[&str] =
 const ARCHIVE: &[&str] = &["segment_rows", "segment_age"];
 const INGEST: &[&str] = &["remember_keys", "waiting", "waiting_requests", "body_timeout"];
 const SPEED: &[&str] = &["listen", "url", "epoch_rows", "epoch_interval", "retire_grace"];
-const SERVE: &[&str] = &["listen"];
+const SERVE: &[&str] = &["listen", "pg_listen"];
 const BATCH: &[&str] = &["schedule"];
 const TABLES: &[&str] = &["reload"];
 /// What is expected where bytes are told.
@@ -125,6 +126,30 @@ pub struct SpeedConfig {
 pub struct ServeConfig {
     /// `listen`: where users ask. Default 127.0.0.1:8660.
     pub listen: SocketAddr,
+    /// `pg_listen`: where clients of PostgreSQL ask. Default 127.0.0.1:8662.
+    pub pg_listen: Listening,
+}
+
+/// Where a protocol is spoken, if it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listening {
+    /// Nowhere.
+    Off,
+    /// At this address; port 0 takes a free one.
+    At(SocketAddr),
+}
+
+impl FromStr for Listening {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            address => {
+                address.parse().map(Self::At).map_err(|_| "expected an IP address and a port, or off".into())
+            }
+        }
+    }
 }
 
 /// `[batch]`: the batch layer.
@@ -171,7 +196,10 @@ impl Default for Config {
                 epoch_interval: Duration::from_millis(5),
                 retire_grace: Duration::from_secs(60),
             },
-            serve: ServeConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8660)) },
+            serve: ServeConfig {
+                listen: SocketAddr::from(([127, 0, 0, 1], 8660)),
+                pg_listen: Listening::At(SocketAddr::from(([127, 0, 0, 1], 8662))),
+            },
             batch: BatchConfig { schedule: Schedule::Every(Duration::from_secs(3600)) },
             tables: TablesConfig { reload: Duration::from_secs(10) },
             memory: MemoryConfig { limit: memory::half_of_machine() },
@@ -233,11 +261,19 @@ impl Config {
     }
 
     fn check(&self, file: &str) -> Result<()> {
-        if self.speed.listen == self.serve.listen && self.speed.listen.port() != 0 {
-            return Err(Error::Invalid(format!(
-                "{file}: `listen` in [speed] and in [serve] are both {}; give each its own port",
-                self.speed.listen
-            )));
+        let mut addresses =
+            vec![("`listen` in [speed]", self.speed.listen), ("`listen` in [serve]", self.serve.listen)];
+        if let Listening::At(address) = self.serve.pg_listen {
+            addresses.push(("`pg_listen` in [serve]", address));
+        }
+        for (i, (one, address)) in
+            addresses.iter().enumerate().filter(|(_, (_, address))| address.port() != 0)
+        {
+            if let Some((other, _)) = addresses[..i].iter().find(|(_, known)| known == address) {
+                return Err(Error::Invalid(format!(
+                    "{file}: {other} and {one} are both {address}; give each its own port"
+                )));
+            }
         }
         Ok(())
     }
@@ -308,7 +344,13 @@ fn speed(section: &Section<'_>, default: SpeedConfig) -> Result<SpeedConfig> {
 }
 
 fn serve(section: &Section<'_>, default: ServeConfig) -> Result<ServeConfig> {
-    Ok(ServeConfig { listen: section.address("listen")?.unwrap_or(default.listen) })
+    let expected = "an IP address and a port, as \"127.0.0.1:8662\", or \"off\"";
+    Ok(ServeConfig {
+        listen: section.address("listen")?.unwrap_or(default.listen),
+        pg_listen: section
+            .text("pg_listen", expected, |text| text.parse().ok())?
+            .unwrap_or(default.pg_listen),
+    })
 }
 
 fn batch(section: &Section<'_>, default: BatchConfig) -> Result<BatchConfig> {
@@ -363,7 +405,7 @@ mod tests {
              [archive]\nsegment_rows = 1_0\nsegment_age = '2h'\n\
              [ingest]\nremember_keys = '2d'\nwaiting = '5 MiB'\nwaiting_requests = 6\nbody_timeout = '8s'\n\
              [speed]\nlisten = '0.0.0.0:1'\nurl = 'http://speed:1/'\nepoch_rows = 3\nepoch_interval = '7ms'\n\
-             retire_grace = '0s'\n[serve]\nlisten = '[::1]:2'\n[batch]\nschedule = 'off'\n\
+             retire_grace = '0s'\n[serve]\nlisten = '[::1]:2'\npg_listen = 'off'\n[batch]\nschedule = 'off'\n\
              [tables]\nreload = '0s'\n[memory]\nlimit = '3 MiB'\n[alerts]\nwebhook = 'http://h/x/?k=v'",
         );
         let expected = Config {
@@ -383,7 +425,7 @@ mod tests {
                 epoch_interval: Duration::from_millis(7),
                 retire_grace: Duration::ZERO,
             },
-            serve: ServeConfig { listen: "[::1]:2".parse().unwrap() },
+            serve: ServeConfig { listen: "[::1]:2".parse().unwrap(), pg_listen: Listening::Off },
             batch: BatchConfig { schedule: Schedule::Off },
             tables: TablesConfig { reload: Duration::ZERO },
             memory: MemoryConfig { limit: 3 << 20 },
@@ -438,6 +480,9 @@ mod tests {
     #[test]
     fn two_layers_on_one_address_are_refused() {
         assert!(error("[speed]\nlisten = '127.0.0.1:8660'").contains("are both 127.0.0.1:8660"));
+        assert!(error("[serve]\npg_listen = '127.0.0.1:8661'").contains("`pg_listen` in [serve] are both"));
+        assert!(Config::parse("[serve]\npg_listen = 'off'", "x").is_ok());
+        assert!(error("[serve]\npg_listen = 'none'").contains("or \"off\", found 'none'"));
     }
 
     #[test]

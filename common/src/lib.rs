@@ -82,8 +82,8 @@ pub use batch_view::{AuditMismatch, AuditSummary, BatchManifest, BatchViews};
 pub use catalog::Catalog;
 pub use config::duration::duration;
 pub use config::{
-    AlertsConfig, ArchiveConfig, BatchConfig, CONFIG_FILE, Config, IngestConfig, MemoryConfig, Schedule,
-    ServeConfig, SpeedConfig, StoreLocation, TablesConfig,
+    AlertsConfig, ArchiveConfig, BatchConfig, CONFIG_FILE, Config, IngestConfig, Listening, MemoryConfig,
+    Schedule, ServeConfig, SpeedConfig, StoreLocation, TablesConfig,
 };
 pub use coverage::{Coverage, Horizon, Offsets};
 pub use cut::{Cut, Kind as CutKind};

@@ -51,6 +51,9 @@ const CONFIG: &str = r#"# {name}: a Twofold project. What is commented out is th
 [serve]
 # Where you ask: HTTP. Anybody who can reach this address can read and write.
 # listen = "127.0.0.1:8660"
+# The same for psql, drivers and dashboards that speak to PostgreSQL; "off": not at all. If this very port is taken by
+# another project, a free one is.
+# pg_listen = "127.0.0.1:8662"
 
 [batch]
 # When `twofold up` runs a batch: "every 1h", "daily 02:00" (UTC) or "off".
@@ -127,7 +130,7 @@ mod tests {
             .collect();
         let text = uncommented.join("\n");
         let keys = text.lines().filter(|line| is_key(line)).count();
-        assert_eq!(keys, 18, "each key stands there once: {text}");
+        assert_eq!(keys, 19, "each key stands there once: {text}");
         let default = Config::default();
         let url = Some("http://127.0.0.1:8661".to_string());
         let webhook = Some("http://127.0.0.1:9000/twofold".to_string());

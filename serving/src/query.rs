@@ -27,11 +27,17 @@ use crate::plan_cache::PlanCache;
 use crate::rows::Rows;
 use crate::state_cache::StateCache;
 use crate::switch::Switch;
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::MemTable;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
-use datafusion::physical_plan::collect;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, collect, execute_stream};
 use datafusion::prelude::DataFrame;
+use futures::StreamExt;
 use serde_json::Value;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -165,6 +171,47 @@ impl Serving {
         Ok((rows, catalog.row_key(view).await?, depends_on_time))
     }
 
+    /// The plan of `planner` for the project that would answer it now.
+    ///
+    /// # Errors
+    /// Those of the planner.
+    pub(crate) async fn plan(&self, planner: &dyn Planner) -> Result<LogicalPlan> {
+        let (project, question) = (self.project(), Question::Planned(planner));
+        match self.of_previous(&project, &question).await? {
+            Some((_, plan)) => Ok(plan),
+            None => planner.plan(project.current()).await,
+        }
+    }
+
+    /// The answer to a query that `planner` has planned, as it comes: nothing of it is held here.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query); what goes wrong later, the stream tells.
+    pub(crate) async fn stream(self: &Arc<Self>, planner: &dyn Planner) -> Result<Streamed> {
+        let started = Instant::now();
+        let answer = self.start_of(&Question::Planned(planner)).await;
+        let (answer, previous) = answer.inspect_err(|e| self.metrics.failed(e.kind()))?;
+        let schema = answer.plan.schema();
+        let batches = execute_stream(answer.plan, answer.context).map_err(Error::from)?;
+        let (serving, mut rows) = (Arc::clone(self), Some(0));
+        let end = futures::stream::once(async { None });
+        let counted = batches.map(Some).chain(end).filter_map(move |batch| {
+            let batch = batch.map(|batch| batch.map_err(Error::from));
+            match (&batch, &mut rows) {
+                (Some(Ok(batch)), Some(rows)) => *rows += batch.num_rows(),
+                (Some(Err(e)), rows) => {
+                    serving.metrics.failed(e.kind());
+                    *rows = None;
+                }
+                (None, Some(rows)) => serving.metrics.answered(*rows, started.elapsed()),
+                _ => {}
+            }
+            std::future::ready(batch.map(|batch| batch.map_err(DataFusionError::from)))
+        });
+        let batches = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), counted));
+        Ok(Streamed { schema, batches, previous })
+    }
+
     /// Passes events on to the speed layer; answers after they are durable.
     ///
     /// # Errors
@@ -212,6 +259,19 @@ impl Serving {
         Ok((Arc::clone(catalog), rows))
     }
 
+    /// The same, not run yet, and whether it is of the previous project.
+    async fn start_of(&self, question: &Question<'_>) -> Result<(Started, bool)> {
+        let project = self.project();
+        if let Some((catalog, plan)) = self.of_previous(&project, question).await? {
+            match self.start(catalog, plan, None).await {
+                Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Invalid) => {}
+                started => return started.map(|started| (started, true)),
+            }
+        }
+        let plan = question.plan(project.current(), &self.plans).await?;
+        Ok((self.start(project.current(), plan, None).await?, false))
+    }
+
     /// The question to the previous project, if that answers now, and can answer this.
     async fn of_previous<'p>(
         &self,
@@ -229,6 +289,19 @@ impl Serving {
         plan: LogicalPlan,
         max_staleness: Option<Duration>,
     ) -> Result<Rows> {
+        let Started { plan, context, coverage } = self.start(catalog, plan, max_staleness).await?;
+        let schema = plan.schema();
+        let batches = collect(plan, context).await?;
+        Ok(Rows { schema, batches, coverage, previous: false })
+    }
+
+    /// A plan over what its sources hold at one moment, ready to run.
+    async fn start(
+        &self,
+        catalog: &Catalog,
+        plan: LogicalPlan,
+        max_staleness: Option<Duration>,
+    ) -> Result<Started> {
         let ordered = depends_on_order(&plan)?;
         let (bindings, coverage) = self.bindings(catalog, &sources(&plan)?, ordered, max_staleness).await?;
         let watermark = least_watermark(coverage.iter().map(|part| (part.watermark, part.idle)));
@@ -239,9 +312,7 @@ impl Serving {
         let state = catalog.session().state();
         let context = state.task_ctx();
         let plan = DataFrame::new(state, bound).create_physical_plan().await?;
-        let schema = plan.schema();
-        let batches = collect(plan, context).await?;
-        Ok(Rows { schema, batches, coverage, previous: false })
+        Ok(Started { plan, context, coverage })
     }
 
     /// What the sources hold at one moment, and what that covers. With `ordered`, states come in the order of their
@@ -266,15 +337,38 @@ impl Serving {
     }
 }
 
+/// Whoever makes the plan of a question, for the project that is to answer it.
+#[async_trait]
+pub(crate) trait Planner: Send + Sync {
+    async fn plan(&self, catalog: &Arc<Catalog>) -> Result<LogicalPlan>;
+}
+
+/// An answer as it comes.
+pub(crate) struct Streamed {
+    pub(crate) schema: SchemaRef,
+    pub(crate) batches: SendableRecordBatchStream,
+    /// Whether it is of the project before the current one.
+    pub(crate) previous: bool,
+}
+
+/// A plan that is ready to run, and what its answer covers.
+struct Started {
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    coverage: Vec<Coverage>,
+}
+
 /// What is asked.
 enum Question<'a> {
     Sql { sql: &'a str, parameters: &'a [Value] },
     View { view: &'a str, filters: &'a [(String, String)], limit: Option<usize> },
+    Planned(&'a dyn Planner),
 }
 
 impl Question<'_> {
     async fn plan(&self, catalog: &Arc<Catalog>, plans: &PlanCache) -> Result<LogicalPlan> {
         match *self {
+            Question::Planned(planner) => planner.plan(catalog).await,
             Question::Sql { sql, parameters } => {
                 let plan = match plans.get(catalog, sql) {
                     Some(plan) => plan,

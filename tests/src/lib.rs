@@ -22,6 +22,7 @@ mod nexmark;
 mod oracle;
 mod owners;
 mod parity;
+mod postgres;
 mod process;
 mod repair;
 mod scale;

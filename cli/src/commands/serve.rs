@@ -2,7 +2,8 @@
 
 use crate::args::ServeArgs;
 use crate::node::{
-    FoundSpeed, Layer, Listener, Reload, RunFile, SERVE_SETTING, Shutdown, Site, close_on, join, spawn_server,
+    FoundSpeed, Layer, Listener, Reload, RunFile, SERVE_SETTING, Shutdown, Site, close_on, join, pg,
+    spawn_server,
 };
 use crate::text::print;
 use anyhow::Result;
@@ -16,6 +17,7 @@ pub(crate) async fn run(dir: &Path, functions: &Functions, args: &ServeArgs) -> 
     let site = Site::load(dir, functions).await?;
     let address = args.listen.unwrap_or(site.project.config.serve.listen);
     let listener = Listener::bind(address, SERVE_SETTING).await?;
+    let postgres = pg::bind(args.pg_listen, &site.project.config).await?;
     let shutdown = Shutdown::on_signals()?;
     let stores = site.stores().await?;
     let speed = FoundSpeed::of(&site);
@@ -32,11 +34,16 @@ pub(crate) async fn run(dir: &Path, functions: &Functions, args: &ServeArgs) -> 
     let app = twofold_serving::app_with(Arc::clone(&serving), intake);
     spawn_server(&mut tasks, listener, app, &shutdown);
     tasks.spawn(close_on(shutdown.clone(), Arc::clone(&serving)));
+    let pg_url = postgres.as_ref().map(pg::url);
+    if let Some(postgres) = postgres {
+        pg::spawn(&mut tasks, postgres, &serving, &shutdown);
+    }
     tasks.spawn(Reload::of_serving(&site, &stores, serving).run(shutdown.clone()));
-    let run_file = RunFile::publish(site.data_dir(), Layer::Serve, &url).await?;
+    let run_file = RunFile::publish_all(site.data_dir(), Layer::Serve, &url, pg_url.as_deref()).await?;
     if run_file.is_none() {
         tracing::warn!("another server of this project was first: commands go to that one");
     }
-    print(format!("twofold serve is up at {url}\n"))?;
+    let pg = pg_url.map(|url| format!(", and {url}")).unwrap_or_default();
+    print(format!("twofold serve is up at {url}{pg}\n"))?;
     join(&mut tasks).await
 }

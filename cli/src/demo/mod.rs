@@ -23,7 +23,7 @@ use plain::Plain;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use twofold_batch::ViewReport;
-use twofold_common::Functions;
+use twofold_common::{Functions, Listening};
 use twofold_serving::Rows;
 
 const COMMAND: &str = "twofold demo";
@@ -42,7 +42,8 @@ pub(crate) async fn run(args: &DemoArgs) -> Result<Outcome> {
     let (stopper, shutdown) = Shutdown::new();
     let signals = Shutdown::on_signals()?;
     let free = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let listen = Listen { serve: free, speed: free };
+    let pg = free.map(Listening::At);
+    let listen = Listen { serve: free, speed: free, pg };
     let up = Up::start(Site::load(dir.path(), &Functions::new()).await?, listen, COMMAND, &shutdown).await?;
     let outcome = tokio::select! {
         outcome = demo(&up) => outcome,

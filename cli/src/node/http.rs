@@ -38,7 +38,22 @@ pub(crate) struct Listener {
 impl Listener {
     /// Takes an address; `setting` says where another can be chosen.
     pub(crate) async fn bind(address: SocketAddr, setting: &str) -> Result<Self> {
-        let inner = TcpListener::bind(address).await.map_err(|e| refused(address, setting, &e))?;
+        Self::of(TcpListener::bind(address).await, address, setting)
+    }
+
+    /// The same at an address that nobody asked for: if it is in use, at a free port.
+    pub(crate) async fn bind_or_free(address: SocketAddr, setting: &str) -> Result<Self> {
+        let bound = match TcpListener::bind(address).await {
+            Err(e) if e.kind() == ErrorKind::AddrInUse => {
+                TcpListener::bind(SocketAddr::new(address.ip(), 0)).await
+            }
+            bound => bound,
+        };
+        Self::of(bound, address, setting)
+    }
+
+    fn of(bound: std::io::Result<TcpListener>, address: SocketAddr, setting: &str) -> Result<Self> {
+        let inner = bound.map_err(|e| refused(address, setting, &e))?;
         let address = inner.local_addr().context("the address that was taken")?;
         Ok(Self { inner, address, headers_within: HEADERS_WITHIN })
     }
@@ -55,8 +70,23 @@ impl Listener {
         format!("http://{address}")
     }
 
+    /// Where this is, from the same machine, without a scheme.
+    pub(crate) fn authority(&self) -> String {
+        self.url().trim_start_matches("http://").to_string()
+    }
+
     /// Answers until the switch is flipped, and then what is still being asked.
     pub(crate) fn answer(self, app: axum::Router, shutdown: Shutdown) -> JoinHandle<Result<()>> {
+        let (within, stop) = (self.headers_within, shutdown.clone());
+        self.answer_each(shutdown, move |socket| serve(socket, app.clone(), within, stop.clone()))
+    }
+
+    /// The same, with `serve` for each connection; that is to end soon after the switch is flipped.
+    pub(crate) fn answer_each<S, F>(self, shutdown: Shutdown, serve: S) -> JoinHandle<Result<()>>
+    where
+        S: Fn(TcpStream) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
         tokio::spawn(async move {
             let connections = Arc::new(Semaphore::new(CONNECTIONS));
             loop {
@@ -70,7 +100,7 @@ impl Listener {
                 };
                 match accepted {
                     Ok((socket, _)) => {
-                        let served = serve(socket, app.clone(), self.headers_within, shutdown.clone());
+                        let served = serve(socket);
                         tokio::spawn(async move {
                             served.await;
                             drop(room);
@@ -150,6 +180,15 @@ mod tests {
         let message = Listener::bind(first.address, "--listen").await.unwrap_err().to_string();
         let expected = format!("the address {} is in use", first.address);
         assert!(message.starts_with(&expected) && message.ends_with("--listen"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_nobody_asked_for_gives_way_to_a_free_one() {
+        let first = Listener::bind(ANY, "").await.unwrap();
+        let second = Listener::bind_or_free(first.address, "").await.unwrap();
+        assert!(second.address != first.address && second.address.port() != 0);
+        let third = Listener::bind_or_free(ANY, "").await.unwrap();
+        assert_eq!(third.authority(), third.address.to_string());
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ mod found_speed;
 mod held_states;
 mod http;
 mod lock;
+pub(crate) mod pg;
 mod reload;
 mod run_file;
 mod schedule;

@@ -34,6 +34,9 @@ pub struct Running {
     pub pid: u32,
     /// Where it answers, without a final `/`.
     pub url: String,
+    /// Where it answers clients of PostgreSQL, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pg: Option<String>,
 }
 
 /// The advertisement of a running server, until it is dropped.
@@ -59,6 +62,14 @@ impl RunFile {
     /// # Errors
     /// If the file cannot be written.
     pub async fn publish(data: &Path, layer: Layer, url: &str) -> Result<Option<Self>> {
+        Self::publish_all(data, layer, url, None).await
+    }
+
+    /// The same, and that it answers clients of PostgreSQL at `pg`.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub async fn publish_all(data: &Path, layer: Layer, url: &str, pg: Option<&str>) -> Result<Option<Self>> {
         let path = layer.path(data);
         let about = || path.display().to_string();
         let dir = path.parent().unwrap_or(data);
@@ -69,7 +80,8 @@ impl RunFile {
             let mut file = open.with_context(about)?;
             match file.try_lock() {
                 Ok(()) => {
-                    let running = Running { pid: std::process::id(), url: url.to_string() };
+                    let (url, pg) = (url.to_string(), pg.map(str::to_string));
+                    let running = Running { pid: std::process::id(), url, pg };
                     let text = serde_json::to_string(&running)? + "\n";
                     file.set_len(0)
                         .and_then(|()| file.rewind())
@@ -114,7 +126,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(find(dir.path(), Layer::Serve), None);
         let file = RunFile::publish(dir.path(), Layer::Serve, "http://127.0.0.1:5").await.unwrap().unwrap();
-        let expected = Running { pid: std::process::id(), url: "http://127.0.0.1:5".into() };
+        let expected = Running { pid: std::process::id(), url: "http://127.0.0.1:5".into(), pg: None };
         assert_eq!(find(dir.path(), Layer::Serve), Some(expected));
         assert_eq!(find(dir.path(), Layer::Speed), None);
         drop(file);

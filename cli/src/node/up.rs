@@ -5,6 +5,7 @@
 
 use super::http::Listener;
 use super::lock::DataLock;
+use super::pg;
 use super::reload::Reload;
 use super::run_file::{Layer, RunFile};
 use super::schedule;
@@ -16,7 +17,7 @@ use anyhow::{Context, Result};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::task::JoinSet;
-use twofold_common::Intake;
+use twofold_common::{Intake, Listening};
 use twofold_serving::Serving;
 
 /// Where to listen instead of where `twofold.toml` says.
@@ -26,12 +27,15 @@ pub struct Listen {
     pub serve: Option<SocketAddr>,
     /// The speed layer.
     pub speed: Option<SocketAddr>,
+    /// Serving, for clients of PostgreSQL.
+    pub pg: Option<Listening>,
 }
 
 /// A running `twofold up`.
 #[derive(Debug)]
 pub struct Up {
     url: String,
+    pg_url: Option<String>,
     site: Site,
     tasks: JoinSet<Result<()>>,
     _run_files: [Option<RunFile>; 2],
@@ -50,6 +54,7 @@ impl Up {
         DataLock::check(site.data_dir())?;
         let serve = Listener::bind(listen.serve.unwrap_or(config.serve.listen), SERVE_SETTING).await?;
         let speed = Listener::bind(listen.speed.unwrap_or(config.speed.listen), SPEED_SETTING).await?;
+        let postgres = pg::bind(listen.pg, config).await?;
         let stores = site.stores().await?;
         let node = SpeedNode::open(&site, &stores, command).await?;
 
@@ -63,22 +68,31 @@ impl Up {
         let app = twofold_serving::app_with(Arc::clone(&serving), intake);
         spawn_server(&mut tasks, serve, app, shutdown);
         tasks.spawn(close_on(shutdown.clone(), Arc::clone(&serving)));
+        let pg_url = postgres.as_ref().map(pg::url);
+        if let Some(postgres) = postgres {
+            pg::spawn(&mut tasks, postgres, &serving, shutdown);
+        }
         tasks.spawn(Reload::of_node(&node, &stores, Some(serving)).run(shutdown.clone()));
         tasks.spawn(schedule::run(node.site().subscribe(), stores, node.layer(), shutdown.clone()));
         tasks.spawn(watch_building(node.layer(), shutdown.clone()));
         let run_files = [
             RunFile::publish(site.data_dir(), Layer::Speed, &speed_url).await?,
-            RunFile::publish(site.data_dir(), Layer::Serve, &url).await?,
+            RunFile::publish_all(site.data_dir(), Layer::Serve, &url, pg_url.as_deref()).await?,
         ];
         if run_files[1].is_none() {
             tracing::warn!("another server of this project was first: commands go to that one");
         }
-        Ok(Self { url, site, tasks, _run_files: run_files, node })
+        Ok(Self { url, pg_url, site, tasks, _run_files: run_files, node })
     }
 
     /// Where users ask.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where clients of PostgreSQL connect to, if they may.
+    pub fn pg_url(&self) -> Option<&str> {
+        self.pg_url.as_deref()
     }
 
     /// The project.
@@ -153,7 +167,8 @@ mod tests {
     async fn start(dir: &Path, shutdown: &Shutdown) -> Result<Up> {
         let free = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let site = Site::load(dir, &Functions::new()).await.unwrap();
-        Up::start(site, Listen { serve: free, speed: free }, "twofold up", shutdown).await
+        Up::start(site, Listen { serve: free, speed: free, pg: Some(Listening::Off) }, "twofold up", shutdown)
+            .await
     }
 
     async fn clicks(dir: &Path) -> (bool, String) {
@@ -191,7 +206,7 @@ mod tests {
         let dir = project();
         let taken = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "").await.unwrap();
         let address = taken.url().trim_start_matches("http://").parse().unwrap();
-        let listen = Listen { serve: Some(address), speed: None };
+        let listen = Listen { serve: Some(address), ..Listen::default() };
         let (_stopper, shutdown) = Shutdown::new();
         let site = Site::load(dir.path(), &Functions::new()).await.unwrap();
         let error = Up::start(site, listen, "twofold up", &shutdown).await.unwrap_err().to_string();
