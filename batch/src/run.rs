@@ -13,6 +13,7 @@
 
 use crate::accumulator::Accumulator;
 use crate::segments::{Folded, Places, fold_all};
+use crate::teller::Teller;
 use crate::units::{Job, units};
 use std::sync::Arc;
 use twofold_common::{
@@ -91,6 +92,8 @@ pub struct ViewReport {
     pub fingerprint: Digest,
     /// How it ended.
     pub outcome: Outcome,
+    /// When it began, in nanoseconds since the epoch, UTC.
+    pub started: i64,
     /// Segments folded.
     pub segments: usize,
     /// How many of them an earlier run that was broken off had folded.
@@ -150,6 +153,7 @@ impl Batch {
                 view: view.name().to_string(),
                 fingerprint: view.fingerprint(),
                 outcome: Outcome::UpToDate,
+                started: (self.clock)(),
                 segments: 0,
                 resumed: 0,
                 rows: 0,
@@ -208,6 +212,7 @@ impl Batch {
             only.keep = None;
         }
         let total = work.iter().map(|unit| unit.jobs.len()).sum();
+        let mut teller = Teller::new(self, view, run, total, work.len());
         let mut below = Accumulator::plan(&self.catalog, view).await?;
         let mut above = Accumulator::plan(&self.catalog, view).await?;
         let mut kept = Vec::new();
@@ -226,6 +231,7 @@ impl Batch {
                 report.rows += segment.job.segment.rows;
             }
             let (view, done, rows) = (report.view.clone(), report.segments, report.rows);
+            teller.tell(done, rows).await;
             progress(Progress { view, done, total, rows });
         }
         if report.segments < total {
@@ -257,6 +263,7 @@ impl Batch {
         report.differences = findings.differences();
         report.outcome = self.publish(view, last.as_ref(), &states, report, full).await?;
         self.drop_units(view, kept).await;
+        teller.end().await;
         Ok(())
     }
 
@@ -366,6 +373,7 @@ impl Batch {
             cuts,
             state_digests,
             created: (self.clock)(),
+            started: Some(report.started),
             mode: if full { "full" } else { "incremental" }.to_string(),
             audit: earlier.and(report.audit.clone()),
         };

@@ -14,6 +14,7 @@ mod aggregate;
 mod archive;
 mod audit;
 mod audits;
+mod batch_progress;
 mod batch_view;
 mod calls;
 mod catalog;
@@ -75,6 +76,7 @@ pub mod wire;
 pub use archive::{Archive, NewSegment};
 pub use audit::{AUDIT, AuditRun, AuditTotals, Audited, Finding, Kept};
 pub use audits::Audits;
+pub use batch_progress::BatchProgress;
 pub use batch_view::{AuditMismatch, AuditSummary, BatchManifest, BatchViews};
 pub use catalog::Catalog;
 pub use config::{
