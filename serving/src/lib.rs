@@ -14,6 +14,7 @@ mod events;
 mod filter;
 mod http;
 mod metrics;
+mod place;
 mod query;
 mod rows;
 mod speed_client;
