@@ -60,8 +60,8 @@ impl IntoResponse for Failure {
 
 pub(super) async fn no_such_path(uri: Uri) -> Failure {
     Error::NotFound(format!(
-        "there is nothing at {}; there are: /v1/streams/{{name}}, /v1/sql, /v1/views/{{name}}, /v1/status, /healthz, \
-         /metrics",
+        "there is nothing at {}; there are: / (the web page), /v1/streams/{{name}}, /v1/sql, /v1/views/{{name}}, \
+         /v1/status, /v1/catalog, /v1/batches, /healthz, /metrics",
         uri.path()
     ))
     .into()

@@ -7,6 +7,9 @@
 //! GET  /v1/status             see [`Status`](crate::Status)
 //! GET  /healthz               200 while the process lives; it says nothing about the other layers
 //! GET  /metrics               OpenMetrics text
+//! GET  /v1/catalog            streams, tables, views and functions, as declared
+//! GET  /v1/batches            the newest batch views of each view, and runs that go on
+//! GET  /, /page/…             the web page
 //! ```
 //!
 //! Events are of the request's `Content-Type`; without one, or with that of a form, which some clients send
@@ -21,8 +24,10 @@
 //! Every error is `{"error": "<what and what to do>", "kind": "…"}`, see [`wire`](twofold_common::wire). No
 //! request makes the process panic, and none is retried here.
 
+mod details;
 mod events;
 mod failure;
+mod page;
 mod rows;
 
 use crate::metrics;
@@ -51,8 +56,11 @@ pub fn app_with(serving: Arc<Serving>, intake: Arc<Intake>) -> Router {
         .route("/v1/sql", post(rows::sql).layer(DefaultBodyLimit::max(rows::SQL_LIMIT)))
         .route("/v1/views/{name}", get(rows::view))
         .route("/v1/status", get(status))
+        .route("/v1/catalog", get(details::catalog))
+        .route("/v1/batches", get(details::batches))
         .route("/healthz", get(async || "ok"))
         .route("/metrics", get(metrics))
+        .merge(page::routes())
         .fallback(failure::no_such_path)
         .method_not_allowed_fallback(failure::no_such_method)
         .with_state(serving)
