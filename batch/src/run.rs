@@ -212,11 +212,11 @@ impl Batch {
             only.keep = None;
         }
         let total = work.iter().map(|unit| unit.jobs.len()).sum();
-        let mut teller = Teller::new(self, view, run, total, work.len());
+        let teller = Arc::new(Teller::new(self, view, run, total, work.len()));
         let mut below = Accumulator::plan(&self.catalog, view).await?;
         let mut above = Accumulator::plan(&self.catalog, view).await?;
         let mut kept = Vec::new();
-        let mut folded = fold_all(self.places(), view, work, options.workers);
+        let mut folded = fold_all(self.places(), view, work, options.workers, Some(&teller));
         while let Some(unit) = folded.recv().await {
             let Folded { segments, states, resumed, kept: unit } = unit?;
             kept.extend(unit);
@@ -231,7 +231,6 @@ impl Batch {
                 report.rows += segment.job.segment.rows;
             }
             let (view, done, rows) = (report.view.clone(), report.segments, report.rows);
-            teller.tell(done, rows).await;
             progress(Progress { view, done, total, rows });
         }
         if report.segments < total {
@@ -263,7 +262,7 @@ impl Batch {
         report.differences = findings.differences();
         report.outcome = self.publish(view, last.as_ref(), &states, report, full).await?;
         self.drop_units(view, kept).await;
-        teller.end().await;
+        teller.end(report.resumed > 0).await;
         Ok(())
     }
 
