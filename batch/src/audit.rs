@@ -101,7 +101,7 @@ impl Batch {
         let jobs = sample(jobs, options);
         let total = jobs.len();
         let mut findings = self.findings(view, speed, AuditRun::Audit);
-        let mut folded = fold_all(self.places(), view, one_by_one(jobs), options.workers);
+        let mut folded = fold_all(self.places(), view, one_by_one(jobs), options.workers, None);
         while let Some(unit) = folded.recv().await {
             for segment in &unit?.segments {
                 findings.compare(segment, &mut report.audit).await;

@@ -13,6 +13,7 @@
 
 use crate::accumulator::Accumulator;
 use crate::segments::{Folded, Places, fold_all};
+use crate::teller::Teller;
 use crate::units::{Job, units};
 use std::sync::Arc;
 use twofold_common::{
@@ -91,6 +92,8 @@ pub struct ViewReport {
     pub fingerprint: Digest,
     /// How it ended.
     pub outcome: Outcome,
+    /// When it began, in nanoseconds since the epoch, UTC.
+    pub started: i64,
     /// Segments folded.
     pub segments: usize,
     /// How many of them an earlier run that was broken off had folded.
@@ -150,6 +153,7 @@ impl Batch {
                 view: view.name().to_string(),
                 fingerprint: view.fingerprint(),
                 outcome: Outcome::UpToDate,
+                started: (self.clock)(),
                 segments: 0,
                 resumed: 0,
                 rows: 0,
@@ -208,10 +212,11 @@ impl Batch {
             only.keep = None;
         }
         let total = work.iter().map(|unit| unit.jobs.len()).sum();
+        let teller = Arc::new(Teller::new(self, view, run, total, work.len()));
         let mut below = Accumulator::plan(&self.catalog, view).await?;
         let mut above = Accumulator::plan(&self.catalog, view).await?;
         let mut kept = Vec::new();
-        let mut folded = fold_all(self.places(), view, work, options.workers);
+        let mut folded = fold_all(self.places(), view, work, options.workers, Some(&teller));
         while let Some(unit) = folded.recv().await {
             let Folded { segments, states, resumed, kept: unit } = unit?;
             kept.extend(unit);
@@ -257,6 +262,7 @@ impl Batch {
         report.differences = findings.differences();
         report.outcome = self.publish(view, last.as_ref(), &states, report, full).await?;
         self.drop_units(view, kept).await;
+        teller.end(report.resumed > 0).await;
         Ok(())
     }
 
@@ -366,6 +372,7 @@ impl Batch {
             cuts,
             state_digests,
             created: (self.clock)(),
+            started: Some(report.started),
             mode: if full { "full" } else { "incremental" }.to_string(),
             audit: earlier.and(report.audit.clone()),
         };

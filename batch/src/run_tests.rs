@@ -39,6 +39,28 @@ async fn units_left(world: &World) -> usize {
     objects.iter().filter(|object| object.path.ends_with(".unit")).count()
 }
 
+async fn told(world: &World) -> Option<twofold_common::BatchProgress> {
+    world.batch_views.progress("counts", &world.fingerprint()).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_newest_batch_views_are_told_with_the_time_that_they_took() {
+    let world = World::new().await;
+    for _ in 0..4 {
+        world.archive(0, 1, same).await;
+        world.run(false, None).await;
+    }
+    world.run(true, None).await;
+    let history = async |n| world.batch_views.history("counts", &world.fingerprint(), n).await.unwrap();
+    let versions = |found: &[Versioned<BatchManifest>]| found.iter().map(|m| m.version).collect::<Vec<_>>();
+    assert_eq!(versions(&history(3).await), [5, 4, 3]);
+    let all = history(16).await;
+    assert_eq!(versions(&all), [5, 4, 3, 2, 1]);
+    assert_eq!((all[0].body.mode.as_str(), all[1].body.mode.as_str()), ("full", "incremental"));
+    assert!(all.iter().all(|m| m.body.started.is_some_and(|started| started < m.body.created)));
+    assert!(world.batch_views.history("counts", "another", 3).await.unwrap().is_empty());
+}
+
 async fn digests(world: &World) -> Vec<Digest> {
     world.batch_views.latest("counts", &world.fingerprint()).await.unwrap().unwrap().body.state_digests
 }
@@ -71,6 +93,11 @@ async fn a_killed_run_leaves_nothing_visible_and_the_next_one_goes_on_from_its_u
         assert_eq!(version(&world).await, was, "nothing is visible");
         // The worker may have finished one more before it noticed.
         assert!(units_left(&world).await >= 2);
+        let told = told(&world).await.unwrap();
+        let mode = if full { "full" } else { "incremental" };
+        assert_eq!((told.mode.as_str(), told.total), (mode, 270), "how far it was stays to be seen");
+        assert!((1..=270).contains(&told.done), "{told:?}");
+        assert_eq!(told.events, told.done * crate::testing::ROWS);
 
         // What is resumed is not even read: its files could be gone.
         let first = &world.archive.manifest("clicks").await.unwrap().unwrap().body.segments[&Partition(0)]
@@ -83,6 +110,7 @@ async fn a_killed_run_leaves_nothing_visible_and_the_next_one_goes_on_from_its_u
         assert!((65..=200).contains(&report.resumed), "{} segments resumed", report.resumed);
         assert_eq!(report.audit.equal, 270, "what was compared before it was killed counts");
         assert_eq!(units_left(&world).await, 0, "they go when all is published");
+        assert_eq!(self::told(&world).await, None, "and so does what was told");
         world.store.put(&first.path, bytes).await.unwrap();
         assert_eq!(digests(&world).await, undisturbed(&[200, 70]).await);
     }

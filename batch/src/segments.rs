@@ -1,6 +1,7 @@
 //! Folding segments of the archive, several units at once.
 
 use crate::accumulator::Accumulator;
+use crate::teller::Teller;
 use crate::units::{Job, Work};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,12 +52,13 @@ pub(crate) struct Places {
     pub(crate) batch_views: BatchViews,
 }
 
-/// Folds units with `workers` workers, in no promised order. Dropping the receiver stops them.
+/// Folds units with `workers` workers, in no promised order, and tells `teller` of each. Dropping the receiver stops them.
 pub(crate) fn fold_all(
     places: Places,
     view: &Arc<View>,
     work: Vec<Work>,
     workers: usize,
+    teller: Option<&Arc<Teller>>,
 ) -> mpsc::Receiver<Result<Folded>> {
     let (sender, receiver) = mpsc::channel(workers.max(1));
     let work = Arc::new(work);
@@ -69,6 +71,7 @@ pub(crate) fn fold_all(
             work: Arc::clone(&work),
             next: Arc::clone(&next),
             sender: sender.clone(),
+            teller: teller.cloned(),
         };
         tasks.spawn(worker.run());
     }
@@ -82,6 +85,7 @@ struct Worker {
     work: Arc<Vec<Work>>,
     next: Arc<AtomicUsize>,
     sender: mpsc::Sender<Result<Folded>>,
+    teller: Option<Arc<Teller>>,
 }
 
 /// A view's plans, made once for each worker.
@@ -101,6 +105,10 @@ impl Worker {
                 Some(finished) => Ok(finished),
                 None => self.fold(&mut plans, work).await,
             };
+            if let (Some(teller), Ok(folded)) = (&self.teller, &folded) {
+                let events = folded.segments.iter().map(|s| s.job.segment.rows).sum();
+                teller.tell(folded.segments.len(), events).await;
+            }
             let failed = folded.is_err();
             if self.sender.send(folded).await.is_err() || failed {
                 return;

@@ -66,14 +66,14 @@ impl World {
         self.view().fingerprint().to_string()
     }
 
-    /// Each batch has a clock of its own, so that no two publish the same bytes.
+    /// The clock goes on by a second whenever it is looked at, so that no two batches publish the same bytes.
     pub(crate) fn batch(&self) -> Batch {
         static CLOCK: AtomicI64 = AtomicI64::new(1);
         Batch {
             catalog: Arc::clone(&self.catalog),
             archive: self.archive.clone(),
             batch_views: self.batch_views.clone(),
-            clock: Arc::new(|| CLOCK.fetch_add(1, Ordering::SeqCst)),
+            clock: Arc::new(|| CLOCK.fetch_add(1_000_000_000, Ordering::SeqCst)),
         }
     }
 

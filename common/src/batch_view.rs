@@ -43,6 +43,9 @@ pub struct BatchManifest {
     pub state_digests: Vec<Digest>,
     /// When it was made, in nanoseconds since the epoch, UTC.
     pub created: i64,
+    /// When the run of this view began, in nanoseconds since the epoch, UTC; `None` where it was not written down yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<i64>,
     /// How it was made: `incremental` or `full`.
     pub mode: String,
     /// How its states compare with the speed layer's, of all segments up to the horizon.
@@ -113,6 +116,29 @@ impl BatchViews {
         check(&found.body, view, fingerprint)
             .map_err(|reason| Error::corrupt(view_dir(view, fingerprint), reason))?;
         Ok(Some(found))
+    }
+
+    /// The newest batch views of a view's version, newest first: at most `newest`, and none below one that was pruned.
+    ///
+    /// # Errors
+    /// Those of [`latest`](Self::latest).
+    pub async fn history(
+        &self,
+        view: &str,
+        fingerprint: &str,
+        newest: usize,
+    ) -> Result<Vec<Versioned<BatchManifest>>> {
+        let mut found: Vec<_> = self.latest(view, fingerprint).await?.into_iter().collect();
+        let manifests = self.manifests(view, fingerprint);
+        while let Some(last) = found.last()
+            && found.len() < newest
+            && last.version > 1
+        {
+            let version = last.version - 1;
+            let Some(body) = manifests.read(version).await? else { break };
+            found.push(Versioned { version, body });
+        }
+        Ok(found)
     }
 
     /// Writes one file of a cut's state; it belongs to no batch view before [`publish`](Self::publish).
@@ -231,6 +257,7 @@ pub(crate) mod tests {
             state_digests: cuts.iter().map(|_| Digest::of(b"state")).collect(),
             cuts,
             created: -1,
+            started: Some(-2),
             mode: "full".to_string(),
             audit: AuditSummary {
                 equal: 1,

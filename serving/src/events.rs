@@ -4,15 +4,17 @@
 //! of its rows gives the same whatever was archived. Segments are read while the plan runs, two at a time and only the columns that it needs, so that a scan of the whole archive stays
 //! within memory. What was written before the stream gained a column has null in it.
 //!
-//! A segment that is damaged or gone fails the query: never a hole.
+//! A segment that a filter by `_partition` and `_offset` leaves nothing of is not read. One that is damaged or gone fails
+//! the query: never a hole.
 
+use crate::place::Places;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, project_schema};
@@ -37,7 +39,7 @@ pub(crate) struct Events {
 /// A run of events of one partition.
 #[derive(Debug, Clone)]
 enum Piece {
-    Archived(Segment),
+    Archived(Partition, Segment),
     Tail(RecordBatch),
 }
 
@@ -52,7 +54,7 @@ impl Events {
         let mut pieces: Vec<(Partition, Piece)> = segments
             .iter()
             .filter(|(_, segment)| segment.rows > 0)
-            .map(|(partition, segment)| (*partition, Piece::Archived(segment.clone())))
+            .map(|(partition, segment)| (*partition, Piece::Archived(*partition, segment.clone())))
             .collect();
         for batch in tail.iter().filter(|batch| batch.num_rows() > 0) {
             pieces.push((partition_of(batch)?, Piece::Tail(batch.clone())));
@@ -79,19 +81,33 @@ impl TableProvider for Events {
         TableType::Base
     }
 
+    /// Segments are left out, events are not.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> EngineResult<Vec<TableProviderFilterPushDown>> {
+        let support = |filter: &&Expr| match Places::are_told_by(filter) {
+            true => TableProviderFilterPushDown::Inexact,
+            false => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
     async fn scan(
         &self,
         _: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         let wanted = project_schema(&self.schema, projection)?;
+        let places = Places::left_by(filters);
+        let pieces = self.pieces.iter().filter(|piece| match piece {
+            Piece::Archived(partition, segment) => places.may_hold(*partition, segment.range),
+            Piece::Tail(_) => true,
+        });
         let scan = EventScan {
             archive: self.archive.clone(),
             full: Arc::clone(&self.schema),
             wanted: Arc::clone(&wanted),
-            pieces: self.pieces.clone(),
+            pieces: pieces.cloned().collect(),
         };
         Ok(Arc::new(StreamingTableExec::try_new(wanted, vec![Arc::new(scan)], None, [], false, limit)?))
     }
@@ -117,7 +133,7 @@ impl PartitionStream for EventScan {
                 (self.archive.clone(), Arc::clone(&self.full), Arc::clone(&self.wanted));
             async move {
                 let batches = match piece {
-                    Piece::Archived(segment) => read(&archive, &segment, &full, &wanted).await,
+                    Piece::Archived(_, segment) => read(&archive, &segment, &full, &wanted).await,
                     Piece::Tail(batch) => adapt(&batch, &wanted).map(|batch| vec![batch]),
                 };
                 let batches = batches.map_err(DataFusionError::from)?;

@@ -23,6 +23,7 @@ mod page;
 mod parameters;
 mod plan_cache;
 mod pg;
+mod place;
 mod query;
 mod rows;
 mod speed_client;

@@ -310,7 +310,7 @@ fn audit(totals: AuditTotals) -> AuditStatus {
     AuditStatus { equal, unaudited, unequal, at: rfc3339(at) }
 }
 
-fn batch(manifest: Versioned<BatchManifest>) -> BatchStatus {
+pub(crate) fn batch(manifest: Versioned<BatchManifest>) -> BatchStatus {
     let Versioned { version, body } = manifest;
     let files = || body.cuts.iter().flatten();
     BatchStatus {

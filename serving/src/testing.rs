@@ -135,6 +135,7 @@ impl World {
             cuts,
             state_digests,
             created: 1_357_034_400_000_000_000,
+            started: Some(1_357_034_399_000_000_000),
             mode: "full".to_string(),
             audit: AuditSummary::default(),
         };

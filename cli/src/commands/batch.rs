@@ -166,6 +166,7 @@ mod tests {
             view: name.into(),
             fingerprint: Digest::of(b"f"),
             outcome,
+            started: 0,
             segments: 3,
             resumed: 0,
             rows: 1_234,

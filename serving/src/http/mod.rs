@@ -9,6 +9,9 @@
 //! GET  /healthz                  200 while the process lives; it says nothing about the other layers
 //! GET  /metrics                  OpenMetrics text
 //! GET  /openapi.json             all of this, as OpenAPI has it
+//! GET  /v1/catalog               streams, tables, views and functions, as declared
+//! GET  /v1/batches               the newest batch views of each view, and runs that go on
+//! GET  /, /page/…                the web page
 //! ```
 //!
 //! What there is, is one table, [`routes`], from which both the router and the OpenAPI document are made.
@@ -27,9 +30,11 @@
 //! none is retried here.
 
 mod changes;
+mod details;
 mod events;
 mod failure;
 mod openapi;
+mod page;
 mod routes;
 mod rows;
 mod schemas;
@@ -68,6 +73,7 @@ pub fn app_with(serving: Arc<Serving>, intake: Arc<Intake>) -> Router {
     let all = routes::routes().into_iter();
     let router = all.fold(Router::new(), |router, route| router.route(route.path, route.handler));
     router
+        .merge(page::routes())
         .layer(compression)
         .layer(Extension(intake))
         .fallback(failure::no_such_path)

@@ -1,6 +1,6 @@
 //! What there is to ask for: one table, from which the router and the OpenAPI document are made.
 
-use super::{changes, events, metrics, openapi, rows, status};
+use super::{changes, details, events, metrics, openapi, rows, status};
 use crate::query::Serving;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{MethodRouter, get, post};
@@ -114,6 +114,26 @@ pub(super) fn routes() -> Vec<Route> {
             }),
         ),
         read(
+            "/v1/catalog",
+            get(details::catalog),
+            json!({
+                "operationId": "catalog",
+                "tags": ["state"],
+                "summary": "What the project declares: streams, tables, views and functions",
+                "responses": {"200": object_answer("The declarations of the current project")},
+            }),
+        ),
+        read(
+            "/v1/batches",
+            get(details::batches),
+            json!({
+                "operationId": "batches",
+                "tags": ["state"],
+                "summary": "The newest batch views of each view, and the runs that go on",
+                "responses": {"200": object_answer("What batch runs have done")},
+            }),
+        ),
+        read(
             "/healthz",
             get(async || "ok"),
             json!({
@@ -185,6 +205,10 @@ fn filters_parameter() -> Value {
 fn json_answer(description: &str, schema: &str) -> Value {
     let schema = json!({"$ref": format!("#/components/schemas/{schema}")});
     json!({"description": description, "content": {"application/json": {"schema": schema}}})
+}
+
+fn object_answer(description: &str) -> Value {
+    json!({"description": description, "content": {"application/json": {"schema": {"type": "object"}}}})
 }
 
 fn rows_answer() -> Value {

@@ -112,6 +112,7 @@ async fn published(rows: &RecordBatch) -> Vec<u8> {
         state_digests: vec![file.digest],
         cuts: vec![vec![file]],
         created: 9,
+        started: None,
         mode: "full".into(),
         audit: Default::default(),
     };
