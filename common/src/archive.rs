@@ -28,6 +28,8 @@ pub(crate) const ARCHIVE: &str = "archive";
 /// What the envelope of a stream's manifest says.
 pub(crate) const STREAM_MANIFEST: &str = "stream-manifest";
 const DECLARE_ATTEMPTS: usize = 8;
+/// What the name of a segment's copy ends with while it is being collected.
+pub(crate) const ASIDE_SUFFIX: &str = ".gone";
 
 /// The archive of a project.
 #[derive(Debug, Clone)]
@@ -215,9 +217,22 @@ impl Archive {
         columns: Option<&[String]>,
     ) -> Result<Vec<RecordBatch>> {
         let wanted = project(schema, columns)?;
-        let names = wanted.fields().iter().map(|field| field.name().clone()).collect();
+        let names: Vec<String> = wanted.fields().iter().map(|field| field.name().clone()).collect();
         let path = &segment.path;
-        let (_, batches) = parquet_file::read(&self.store, &file_of(segment), Some(names)).await?;
+        let file = file_of(segment);
+        let aside = ParquetFile { path: set_aside(path), ..file.clone() };
+        // What was named while it was being collected is aside for a moment, or until the collector comes again.
+        let (_, batches) = match parquet_file::read(&self.store, &file, Some(Vec::clone(&names))).await {
+            Err(e) if e.kind() == Kind::NotFound => {
+                match parquet_file::read(&self.store, &aside, Some(Vec::clone(&names))).await {
+                    Err(e) if e.kind() == Kind::NotFound => {
+                        parquet_file::read(&self.store, &file, Some(names)).await
+                    }
+                    read => read,
+                }
+            }
+            read => read,
+        }?;
         let adapted = batches.iter().map(|batch| conform(batch, &wanted));
         adapted.collect::<Result<_>>().map_err(|e| match e {
             Error::Corrupt { reason, .. } => Error::corrupt(path, reason),
@@ -228,6 +243,11 @@ impl Archive {
     fn manifests(&self, stream: &str) -> Manifests<StreamManifest> {
         Manifests::new(self.store.clone(), format!("{}/manifest", stream_dir(stream)), STREAM_MANIFEST)
     }
+}
+
+/// Where the collector puts a segment while it looks whether a manifest names it after all.
+pub(crate) fn set_aside(path: &str) -> String {
+    format!("{path}{ASIDE_SUFFIX}")
 }
 
 fn file_of(segment: &Segment) -> ParquetFile {

@@ -19,9 +19,9 @@
 //!
 //! However long a collector sleeps between looking and deleting, an archiver may name the same file in the meantime.
 //! So a segment is first copied aside, then deleted, and put back if a manifest names it by then. The copy goes last:
-//! a collector that dies in between leaves it, and the next one decides.
+//! a collector that dies in between leaves it, and the next one decides; meanwhile the segment is read from it.
 
-use crate::archive::{ARCHIVE, STREAM_MANIFEST};
+use crate::archive::{ARCHIVE, ASIDE_SUFFIX, STREAM_MANIFEST, set_aside};
 use crate::audits;
 use crate::batch_view::{BATCH_MANIFEST, BatchManifest, VIEWS, view_dir};
 use crate::durable::STAGED_SUFFIX;
@@ -38,8 +38,6 @@ use std::collections::{BTreeMap, BTreeSet};
 const KEPT_MANIFESTS: usize = 16;
 /// `views/<view>/<fingerprint>`
 const VIEW_DIR_PARTS: usize = 3;
-/// What the names of copies of segments end in that are being deleted.
-const ASIDE_SUFFIX: &str = ".gone";
 
 /// A stored file that may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +123,7 @@ impl Gc {
 
     /// Deletes a segment that no manifest named when it was found: whether it is gone.
     async fn collect(&self, path: &str) -> Result<bool> {
-        let aside = format!("{path}{ASIDE_SUFFIX}");
+        let aside = set_aside(path);
         self.store.put(&aside, self.store.get(path).await?).await?;
         self.store.delete(path).await?;
         self.finish(path, &aside).await
@@ -416,9 +414,11 @@ mod tests {
             assert!(paths(&gc, &[]).await.is_empty(), "no copy is left");
 
             // A collector that died between deleting the file and looking again.
-            let aside = format!("{}{ASIDE_SUFFIX}", segment.path);
+            let aside = set_aside(&segment.path);
             store.put(&aside, store.get(&segment.path).await.unwrap()).await.unwrap();
             store.delete(&segment.path).await.unwrap();
+            let read = archive.read_segment(&segment, &schema, None).await.unwrap();
+            assert_eq!(read[0].num_rows(), 1, "it is read from its copy meanwhile");
             let found = gc.orphans(&live(&[]), LATER).await.unwrap();
             assert_eq!(found.iter().map(|o| o.path.as_str()).collect::<Vec<_>>(), [&aside]);
             assert!(gc.delete(&found).await.unwrap().is_empty());

@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn filters_narrow_places_and_never_leave_one_out_that_passes() {
-        let comparisons: [(fn(Expr, Expr) -> Expr, fn(i64, i64) -> bool); 5] = [
+        type Compare<T, R> = fn(T, T) -> R;
+        let comparisons: [(Compare<Expr, Expr>, Compare<i64, bool>); 5] = [
             (Expr::eq, |a, b| a == b),
             (Expr::gt, |a, b| a > b),
             (Expr::gt_eq, |a, b| a >= b),

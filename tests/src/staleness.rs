@@ -101,6 +101,8 @@ async fn a_fresh_enough_answer_is_waited_for() {
     let (stop, stopped) = watch::channel(false);
     let engine = Arc::clone(&world.engine);
     let run = tokio::spawn(async move { engine.run(stopped).await });
+    // Until the loop runs: before, nothing is waited for.
+    tokio::time::sleep(Duration::from_millis(50)).await;
     for n in 1..=20 {
         world.ingest("a").await;
         world.pass(1000);
