@@ -68,12 +68,17 @@ pub(super) async fn serve(
         return;
     }
     let mut stop = std::pin::pin!(stop);
+    // Between a query's first message and its last one nothing is stopped.
+    let mut between = true;
     loop {
         let next = tokio::select! {
             biased;
-            () = stop.as_mut() => Err(Failure::fatal(state::STOPPING, "the server is being stopped").into()),
+            () = stop.as_mut(), if between => Err(Failure::fatal(state::STOPPING, "the server is being stopped").into()),
             next = next(&mut socket) => next,
         };
+        if let Ok(Some(message)) = &next {
+            between = matches!(message, PgWireFrontendMessage::Query(_) | PgWireFrontendMessage::Sync(_));
+        }
         let ended = match next {
             Ok(None) | Ok(Some(PgWireFrontendMessage::Terminate(_))) => Err(Ended),
             Ok(Some(message)) => connection.answer(&mut socket, message, &wire).await,
