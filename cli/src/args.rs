@@ -23,6 +23,15 @@ pub struct Args {
     /// The project: a directory with twofold.toml and *.sql
     #[arg(short, long, global = true, value_name = "DIR", default_value = ".")]
     pub project: PathBuf,
+    /// The server to ask, as https://host:8660, instead of the one that runs here [env: TWOFOLD_SERVER]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Asking a server")]
+    pub server: Option<String>,
+    /// The token to show to it; safer in the variable, since others can see arguments [env: TWOFOLD_TOKEN]
+    #[arg(long, global = true, value_name = "TOKEN", help_heading = "Asking a server")]
+    pub token: Option<String>,
+    /// Whose certificate may vouch for it over TLS, as PEM [env: TWOFOLD_CA]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Asking a server")]
+    pub ca: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -57,6 +66,8 @@ pub enum Command {
     Repair(RepairArgs),
     /// Shows streams, views, segments and audits
     Status(StatusArgs),
+    /// Makes and revokes tokens: who may send events, read, and administer
+    Token(TokenArgs),
     /// Shows all of it on real data: a year of flights, compared with a plain query to the bit
     Demo(DemoArgs),
 }
@@ -86,6 +97,9 @@ pub struct UpArgs {
     /// Where to answer clients of PostgreSQL, instead of `pg_listen` in [serve] of twofold.toml; or off
     #[arg(long, value_name = "ADDR:PORT")]
     pub pg_listen: Option<Listening>,
+    /// Listens also where others than this machine can reach it, without TLS and tokens
+    #[arg(long)]
+    pub insecure_listen: bool,
 }
 
 /// `twofold speed`
@@ -94,6 +108,9 @@ pub struct SpeedArgs {
     /// Processes what is in the log, and exits
     #[arg(long)]
     pub once: bool,
+    /// Listens also where others than this machine can reach it, without TLS and tokens
+    #[arg(long)]
+    pub insecure_listen: bool,
 }
 
 /// `twofold serve`
@@ -105,6 +122,9 @@ pub struct ServeArgs {
     /// Where to answer clients of PostgreSQL, instead of `pg_listen` in [serve] of twofold.toml; or off
     #[arg(long, value_name = "ADDR:PORT")]
     pub pg_listen: Option<Listening>,
+    /// Listens also where others than this machine can reach it, without TLS and tokens
+    #[arg(long)]
+    pub insecure_listen: bool,
 }
 
 /// `twofold batch`
@@ -251,6 +271,45 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
+/// `twofold token`
+#[derive(Debug, Clone, ClapArgs)]
+pub struct TokenArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+/// `twofold token …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum TokenCommand {
+    /// Makes a token, and prints it once; from then on a server asks for one
+    Create {
+        /// What it is called; the user's name on the PostgreSQL wire
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The streams that it may send events to; '*' for all
+        #[arg(long, value_name = "STREAM", num_args = 1..)]
+        ingest: Vec<String>,
+        /// The views, streams and tables that it may read; '*' for all
+        #[arg(long, value_name = "RELATION", num_args = 1..)]
+        read: Vec<String>,
+        /// Everything: also status, metrics and the speed layer's own address
+        #[arg(long)]
+        admin: bool,
+        /// How long it is valid (10s, 5m, 1h, 30d); without it, until it is revoked
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        expires: Option<Duration>,
+    },
+    /// Lists the tokens: their names and what they may do
+    List,
+    /// Revokes a token
+    Revoke {
+        /// What it is called
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
 /// `twofold demo`
 #[derive(Debug, Clone, ClapArgs)]
 pub struct DemoArgs {
@@ -276,13 +335,14 @@ impl Command {
             Command::Gc(_) => "twofold gc",
             Command::Repair(_) => "twofold repair",
             Command::Status(_) => "twofold status",
+            Command::Token(_) => "twofold token",
             Command::Demo(_) => "twofold demo",
         }
     }
 
     /// Whether the command runs until it is told to stop.
     pub fn is_server(&self) -> bool {
-        matches!(self, Command::Up(_) | Command::Speed(SpeedArgs { once: false }) | Command::Serve(_))
+        matches!(self, Command::Up(_) | Command::Speed(SpeedArgs { once: false, .. }) | Command::Serve(_))
     }
 }
 
@@ -400,12 +460,18 @@ mod tests {
           gc      Removes files that no manifest names, and states of removed views
           repair  Reads all that is stored, names what is damaged, and mends what can be made again
           status  Shows streams, views, segments and audits
+          token   Makes and revokes tokens: who may send events, read, and administer
           demo    Shows all of it on real data: a year of flights, compared with a plain query to the bit
 
         Options:
           -p, --project <DIR>  The project: a directory with twofold.toml and *.sql [default: .]
           -h, --help           Print help
           -V, --version        Print version
+
+        Asking a server:
+              --server <URL>   The server to ask, as https://host:8660, instead of the one that runs here [env: TWOFOLD_SERVER]
+              --token <TOKEN>  The token to show to it; safer in the variable, since others can see arguments [env: TWOFOLD_TOKEN]
+              --ca <FILE>      Whose certificate may vouch for it over TLS, as PEM [env: TWOFOLD_CA]
 
         Errors are one line on stderr, and exit code 2. TWOFOLD_LOG=info (or debug, or a filter such as
         twofold_speed=debug) shows what is going on.

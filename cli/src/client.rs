@@ -4,14 +4,14 @@
 //! a key, the caller may send it again.
 
 use crate::server_events::ServerEvents;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client as Http, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
-use twofold_common::{Error, IDEMPOTENCY_KEY, IngestReceipt, IngestRequest, wire};
-use twofold_serving::{Rows, Status};
+use twofold_common::{Error, IDEMPOTENCY_KEY, IngestReceipt, IngestRequest, Token, wire};
+use twofold_serving::{Rows, Status, Trust};
 
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);
 /// Shorter than servers keep a connection on which nothing is asked, so that no request meets its end.
@@ -23,15 +23,28 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) struct Client {
     base: Url,
     http: Http,
+    token: Option<Token>,
 }
 
 impl Client {
     pub(crate) fn new(base: &str) -> Result<Self> {
+        Self::with(base, None, None)
+    }
+
+    /// The same, to which `token` is shown, and whose certificate is checked by `trust`.
+    pub(crate) fn with(base: &str, token: Option<Token>, trust: Option<&Trust>) -> Result<Self> {
         let base = Url::parse(base).with_context(|| format!("the server's address {base:?}"))?;
         // A proxy of the environment is for the world outside.
         let http = Http::builder().no_proxy().connect_timeout(CONNECT_WITHIN).pool_idle_timeout(IDLE_TIMEOUT);
+        let http = match trust {
+            Some(trust) => trust.apply(http)?,
+            None if base.scheme() == "https" => bail!(
+                "{base} speaks TLS: name the file of the authorities that may vouch for it with --ca, or in TWOFOLD_CA"
+            ),
+            None => http,
+        };
         let http = http.build().context("an HTTP client")?;
-        Ok(Self { base, http })
+        Ok(Self { base, http, token })
     }
 
     /// The server's address.
@@ -94,6 +107,10 @@ impl Client {
 
     /// A good answer, whose body may still be on its way.
     async fn good(&self, request: RequestBuilder, unsure: &str) -> Result<Response> {
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token.reveal()),
+            None => request,
+        };
         let answer = request.send().await.map_err(|e| self.broken(&e, unsure))?;
         let status = answer.status();
         if status.is_success() {

@@ -11,6 +11,7 @@ mod client;
 mod clock;
 mod commands;
 mod coverage;
+mod credentials;
 mod demo;
 mod feed;
 mod format;
@@ -23,7 +24,7 @@ mod text;
 
 pub use args::{
     Args, AuditArgs, BatchArgs, CheckArgs, Command, DemoArgs, GcArgs, IngestArgs, InitArgs, Input, QueryArgs,
-    RepairArgs, ServeArgs, SpeedArgs, StatusArgs, UpArgs, WatchArgs, WatchOutput,
+    RepairArgs, ServeArgs, SpeedArgs, StatusArgs, TokenArgs, TokenCommand, UpArgs, WatchArgs, WatchOutput,
 };
 pub use format::{Output, render};
 pub use outcome::Outcome;
@@ -72,6 +73,10 @@ pub fn main() -> ExitCode {
 pub fn main_with(register: impl FnOnce(&mut Functions) -> twofold_common::Result<()>) -> ExitCode {
     let args = Args::parse();
     logging::start(&args.command);
+    match credentials::Credentials::of(&args) {
+        Ok(given) => given.remember(),
+        Err(error) => return fail(&error),
+    }
     let mut functions = Functions::new();
     match register(&mut functions) {
         Ok(()) => run(args, functions),

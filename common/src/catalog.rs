@@ -25,6 +25,7 @@ use crate::told_coverage::COVERAGE;
 use crate::view::View;
 use crate::windowed;
 use datafusion::catalog::TableProvider;
+use datafusion::catalog::information_schema::INFORMATION_SCHEMA;
 use datafusion::common::TableReference;
 use datafusion::datasource::{MemTable, ViewTable};
 use datafusion::execution::context::SQLOptions;
@@ -263,6 +264,21 @@ impl Catalog {
         }
         let analyzed = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
         windowed::session::write_out(windowed::rewrite("of this query", analyzed)?)
+    }
+
+    /// The relations that a query names, as the engine resolves them: those that it can read, and no others. A view that
+    /// it names is one of them, what that view is made of is not; nor are the lists of names and columns in
+    /// `information_schema`.
+    ///
+    /// # Errors
+    /// `Invalid` if it is not one query.
+    pub fn relations_of(&self, query: &str) -> Result<BTreeSet<String>> {
+        let state = engine::state(self.queries.of(query));
+        let statement = sql::statement(query, &state)?;
+        // The engine plans over these and can find no others, whatever a WITH may hide them behind.
+        let relations = state.resolve_table_references(&statement)?;
+        let ours = relations.iter().filter(|r| r.schema() != Some(INFORMATION_SCHEMA));
+        Ok(ours.map(|relation| relation.table().to_string()).collect())
     }
 
     /// Refuses names of relations that are not there, with those that are.

@@ -7,10 +7,16 @@
 //! Every error is one line: file, line, key, what was expected and what was found.
 
 pub(crate) mod duration;
+mod limits;
+mod listening;
 mod reader;
 mod schedule;
+mod tls;
 
+pub use limits::LimitsConfig;
+pub use listening::Listening;
 pub use schedule::Schedule;
+pub use tls::TlsFiles;
 
 use crate::error::{Error, Result};
 use crate::ingest::REMEMBER_KEYS;
@@ -18,19 +24,20 @@ use crate::memory;
 use reader::{Document, Section};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 use url::Url;
 
 /// The name of the configuration file, whose presence makes a directory a project.
 pub const CONFIG_FILE: &str = "twofold.toml";
 
-const TOP: &[&str] =
-    &["data", "store", "archive", "ingest", "speed", "serve", "batch", "tables", "memory", "alerts"];
+const TOP: &[&str] = &[
+    "data", "store", "archive", "ingest", "speed", "serve", "batch", "tables", "memory", "limits", "alerts",
+];
 const ARCHIVE: &[&str] = &["segment_rows", "segment_age"];
 const INGEST: &[&str] = &["remember_keys", "waiting", "waiting_requests", "body_timeout"];
-const SPEED: &[&str] = &["listen", "url", "epoch_rows", "epoch_interval", "retire_grace"];
-const SERVE: &[&str] = &["listen", "pg_listen"];
+const SPEED: &[&str] =
+    &["listen", "tls_cert", "tls_key", "url", "ca", "epoch_rows", "epoch_interval", "retire_grace"];
+const SERVE: &[&str] = &["listen", "pg_listen", "tls_cert", "tls_key", "allow_origins"];
 const BATCH: &[&str] = &["schedule"];
 const TABLES: &[&str] = &["reload"];
 /// What is expected where bytes are told.
@@ -59,6 +66,8 @@ pub struct Config {
     pub tables: TablesConfig,
     /// `[memory]`
     pub memory: MemoryConfig,
+    /// `[limits]`
+    pub limits: LimitsConfig,
     /// `[alerts]`
     pub alerts: AlertsConfig,
 }
@@ -110,9 +119,13 @@ impl Default for IngestConfig {
 pub struct SpeedConfig {
     /// `listen`: where the speed layer answers other processes. Default 127.0.0.1:8661.
     pub listen: SocketAddr,
+    /// `tls_cert`, `tls_key`: how it speaks TLS there. Default: it does not.
+    pub tls: Option<TlsFiles>,
     /// `url`: where other processes find the speed layer (`http` or `https`, without a final `/`), if that is not
     /// what `listen` says.
     pub url: Option<String>,
+    /// `ca`: the certificates, as PEM, of the authorities that may vouch for an `https` address in `url`.
+    pub ca: Option<PathBuf>,
     /// `epoch_rows`: how many events an epoch holds at most, at least 1. Default 65,536.
     pub epoch_rows: usize,
     /// `epoch_interval`: how long to wait for more events before an epoch that is not full. Default 5 ms.
@@ -128,28 +141,10 @@ pub struct ServeConfig {
     pub listen: SocketAddr,
     /// `pg_listen`: where clients of PostgreSQL ask. Default 127.0.0.1:8662.
     pub pg_listen: Listening,
-}
-
-/// Where a protocol is spoken, if it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listening {
-    /// Nowhere.
-    Off,
-    /// At this address; port 0 takes a free one.
-    At(SocketAddr),
-}
-
-impl FromStr for Listening {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self::Off),
-            address => {
-                address.parse().map(Self::At).map_err(|_| "expected an IP address and a port, or off".into())
-            }
-        }
-    }
+    /// `tls_cert`, `tls_key`: how it speaks TLS, at all of its addresses. Default: it does not.
+    pub tls: Option<TlsFiles>,
+    /// `allow_origins`: the sites, as `https://app.example.com`, whose pages may ask from a browser. Default none.
+    pub allow_origins: Vec<String>,
 }
 
 /// `[batch]`: the batch layer.
@@ -191,7 +186,9 @@ impl Default for Config {
             ingest: IngestConfig::default(),
             speed: SpeedConfig {
                 listen: SocketAddr::from(([127, 0, 0, 1], 8661)),
+                tls: None,
                 url: None,
+                ca: None,
                 epoch_rows: 65_536,
                 epoch_interval: Duration::from_millis(5),
                 retire_grace: Duration::from_secs(60),
@@ -199,10 +196,13 @@ impl Default for Config {
             serve: ServeConfig {
                 listen: SocketAddr::from(([127, 0, 0, 1], 8660)),
                 pg_listen: Listening::At(SocketAddr::from(([127, 0, 0, 1], 8662))),
+                tls: None,
+                allow_origins: Vec::new(),
             },
             batch: BatchConfig { schedule: Schedule::Every(Duration::from_secs(3600)) },
             tables: TablesConfig { reload: Duration::from_secs(10) },
             memory: MemoryConfig { limit: memory::half_of_machine() },
+            limits: LimitsConfig::default(),
             alerts: AlertsConfig::default(),
         }
     }
@@ -239,6 +239,7 @@ impl Config {
             ("batch", BATCH),
             ("tables", TABLES),
             ("memory", MEMORY),
+            ("limits", limits::KEYS),
             ("alerts", ALERTS),
         ];
         let top = document.top(TOP, &sections)?;
@@ -254,6 +255,7 @@ impl Config {
             batch: batch(&top.section("batch", BATCH)?, default.batch)?,
             tables: tables(&top.section("tables", TABLES)?, default.tables)?,
             memory: memory(&top.section("memory", MEMORY)?, default.memory)?,
+            limits: limits::read(&top.section("limits", limits::KEYS)?, default.limits)?,
             alerts: alerts(&top.section("alerts", ALERTS)?)?,
         };
         config.check(file)?;
@@ -282,6 +284,11 @@ impl Config {
         self.data = absolute(dir, &self.data)?;
         if let StoreLocation::Path(path) = &mut self.store {
             *path = absolute(dir, path)?;
+        }
+        tls::resolve(&mut self.serve.tls, dir)?;
+        tls::resolve(&mut self.speed.tls, dir)?;
+        if let Some(ca) = &mut self.speed.ca {
+            *ca = absolute(dir, ca)?;
         }
         Ok(self)
     }
@@ -336,7 +343,10 @@ fn ingest(section: &Section<'_>, default: IngestConfig) -> Result<IngestConfig> 
 fn speed(section: &Section<'_>, default: SpeedConfig) -> Result<SpeedConfig> {
     Ok(SpeedConfig {
         listen: section.address("listen")?.unwrap_or(default.listen),
-        url: section.text("url", "a URL, as \"http://127.0.0.1:8661\"", http_url)?,
+        tls: tls::read(section)?,
+        url: section
+            .text("url", "a URL, as \"http://127.0.0.1:8661\"", |text| web_url(text, &["http", "https"]))?,
+        ca: section.file("ca")?,
         epoch_rows: section.count("epoch_rows")?.unwrap_or(default.epoch_rows),
         epoch_interval: section.duration("epoch_interval")?.unwrap_or(default.epoch_interval),
         retire_grace: section.duration_or_zero("retire_grace")?.unwrap_or(default.retire_grace),
@@ -344,12 +354,17 @@ fn speed(section: &Section<'_>, default: SpeedConfig) -> Result<SpeedConfig> {
 }
 
 fn serve(section: &Section<'_>, default: ServeConfig) -> Result<ServeConfig> {
-    let expected = "an IP address and a port, as \"127.0.0.1:8662\", or \"off\"";
     Ok(ServeConfig {
         listen: section.address("listen")?.unwrap_or(default.listen),
         pg_listen: section
-            .text("pg_listen", expected, |text| text.parse().ok())?
+            .text("pg_listen", Listening::EXPECTED, |text| text.parse().ok())?
             .unwrap_or(default.pg_listen),
+        tls: tls::read(section)?,
+        allow_origins: section.texts(
+            "allow_origins",
+            "a list of sites, as [\"https://app.example.com\"]",
+            origin,
+        )?,
     })
 }
 
@@ -371,14 +386,21 @@ fn memory(section: &Section<'_>, default: MemoryConfig) -> Result<MemoryConfig> 
 
 fn alerts(section: &Section<'_>) -> Result<AlertsConfig> {
     let expected = "a URL, as \"http://127.0.0.1:9000/hook\"";
-    let url = |text: &str| http_url(text).map(|_| text.to_string());
+    let url = |text: &str| web_url(text, &["http"]).map(|_| text.to_string());
     Ok(AlertsConfig { webhook: section.text("webhook", expected, url)? })
 }
 
-fn http_url(text: &str) -> Option<String> {
+fn web_url(text: &str, schemes: &[&str]) -> Option<String> {
     let url = Url::parse(text).ok()?;
-    let http = url.scheme() == "http" && url.has_host();
-    http.then(|| text.trim_end_matches('/').to_string())
+    let web = schemes.contains(&url.scheme()) && url.has_host();
+    web.then(|| text.trim_end_matches('/').to_string())
+}
+
+/// An origin as browsers write it: scheme, host and, if it is not the usual one, port.
+fn origin(text: &str) -> Option<String> {
+    let origin = Url::parse(text).ok()?.origin();
+    let whole = text.trim_end_matches('/');
+    (origin.is_tuple() && origin.ascii_serialization() == whole).then(|| whole.to_string())
 }
 
 #[cfg(test)]
@@ -405,8 +427,12 @@ mod tests {
              [archive]\nsegment_rows = 1_0\nsegment_age = '2h'\n\
              [ingest]\nremember_keys = '2d'\nwaiting = '5 MiB'\nwaiting_requests = 6\nbody_timeout = '8s'\n\
              [speed]\nlisten = '0.0.0.0:1'\nurl = 'http://speed:1/'\nepoch_rows = 3\nepoch_interval = '7ms'\n\
-             retire_grace = '0s'\n[serve]\nlisten = '[::1]:2'\npg_listen = 'off'\n[batch]\nschedule = 'off'\n\
-             [tables]\nreload = '0s'\n[memory]\nlimit = '3 MiB'\n[alerts]\nwebhook = 'http://h/x/?k=v'",
+             retire_grace = '0s'\nca = 'ca.pem'\n[serve]\nlisten = '[::1]:2'\npg_listen = 'off'\n\
+             tls_cert = 'c'\ntls_key = '/k'\n\
+             allow_origins = ['https://a.example', 'http://b:1']\n[batch]\nschedule = 'off'\n\
+             [tables]\nreload = '0s'\n[memory]\nlimit = '3 MiB'\n\
+             [limits]\nquery_timeout = '1s'\nquery_memory = '2 MiB'\nmax_rows = 3\nqueries = 4\nqueries_waiting = 5\n\
+             token_queries = 6\ntoken_memory = '7 MiB'\n[alerts]\nwebhook = 'http://h/x/?k=v'",
         );
         let expected = Config {
             data: "d".into(),
@@ -420,15 +446,31 @@ mod tests {
             },
             speed: SpeedConfig {
                 listen: "0.0.0.0:1".parse().unwrap(),
+                tls: None,
                 url: Some("http://speed:1".into()),
+                ca: Some("ca.pem".into()),
                 epoch_rows: 3,
                 epoch_interval: Duration::from_millis(7),
                 retire_grace: Duration::ZERO,
             },
-            serve: ServeConfig { listen: "[::1]:2".parse().unwrap(), pg_listen: Listening::Off },
+            serve: ServeConfig {
+                listen: "[::1]:2".parse().unwrap(),
+                pg_listen: Listening::Off,
+                tls: Some(TlsFiles { cert: "c".into(), key: "/k".into() }),
+                allow_origins: vec!["https://a.example".into(), "http://b:1".into()],
+            },
             batch: BatchConfig { schedule: Schedule::Off },
             tables: TablesConfig { reload: Duration::ZERO },
             memory: MemoryConfig { limit: 3 << 20 },
+            limits: LimitsConfig {
+                query_timeout: Duration::from_secs(1),
+                query_memory: 2 << 20,
+                max_rows: 3,
+                queries: 4,
+                queries_waiting: 5,
+                token_queries: 6,
+                token_memory: 7 << 20,
+            },
             alerts: AlertsConfig { webhook: Some("http://h/x/?k=v".into()) },
         };
         assert_eq!(config, expected);

@@ -23,6 +23,11 @@ impl Digest {
         Self(*hasher.finalize().as_bytes())
     }
 
+    /// A digest that is these bytes.
+    pub(crate) const fn from_array(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The raw bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -7,6 +7,10 @@
 pub enum Kind {
     /// The request or the project is wrong: correct it.
     Invalid,
+    /// Who asks is not known: show a token.
+    Unauthenticated,
+    /// Who asks may not do this: use a token that may.
+    Forbidden,
     /// What was named does not exist.
     NotFound,
     /// Somebody else was first: read again and decide anew.
@@ -23,8 +27,10 @@ pub enum Kind {
 
 impl Kind {
     /// The kinds.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Invalid,
+        Kind::Unauthenticated,
+        Kind::Forbidden,
         Kind::NotFound,
         Kind::Conflict,
         Kind::Unavailable,
@@ -41,6 +47,12 @@ pub enum Error {
     /// The project, a statement or an argument is wrong.
     #[error("{0}")]
     Invalid(String),
+    /// No token was shown, or one that is not valid.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// The token lacks a scope.
+    #[error("{0}")]
+    Forbidden(String),
     /// What was named does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -88,6 +100,8 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::Invalid(_) => Kind::Invalid,
+            Error::Unauthenticated(_) => Kind::Unauthenticated,
+            Error::Forbidden(_) => Kind::Forbidden,
             Error::NotFound(_) => Kind::NotFound,
             Error::Conflict(_) => Kind::Conflict,
             Error::Unavailable(_) => Kind::Unavailable,
@@ -139,6 +153,9 @@ impl From<Error> for datafusion::error::DataFusionError {
     }
 }
 
+/// How the reason ends where a query exceeds its own bound, and not the process's.
+pub const OF_LIMITS: &str = "in [limits] of twofold.toml";
+
 fn io_kind(e: &std::io::Error) -> Kind {
     match e.kind() {
         std::io::ErrorKind::NotFound => Kind::NotFound,
@@ -170,6 +187,7 @@ fn engine_message(e: &datafusion::error::DataFusionError) -> String {
         },
         E::SchemaError(error, _) => error.to_string(),
         E::Plan(text) | E::Execution(text) | E::NotImplemented(text) => text.clone(),
+        E::ResourcesExhausted(text) if text.ends_with(OF_LIMITS) => text.clone(),
         E::ResourcesExhausted(text) => {
             format!("not enough memory: raise `limit` in [memory], or ask for less at once ({text})")
         }

@@ -67,6 +67,8 @@ mod suggest;
 mod table;
 mod template;
 mod told_coverage;
+pub mod token;
+mod tokens;
 mod union;
 mod unit;
 mod versions;
@@ -84,8 +86,8 @@ pub use batch_view::{AuditMismatch, AuditSummary, BatchManifest, BatchViews};
 pub use catalog::Catalog;
 pub use config::duration::duration;
 pub use config::{
-    AlertsConfig, ArchiveConfig, BatchConfig, CONFIG_FILE, Config, IngestConfig, Listening, MemoryConfig,
-    Schedule, ServeConfig, SpeedConfig, StoreLocation, TablesConfig,
+    AlertsConfig, ArchiveConfig, BatchConfig, CONFIG_FILE, Config, IngestConfig, LimitsConfig, Listening,
+    MemoryConfig, Schedule, ServeConfig, SpeedConfig, StoreLocation, TablesConfig, TlsFiles,
 };
 pub use coverage::{Coverage, Horizon, Offsets};
 pub use cut::{Cut, Kind as CutKind};
@@ -94,7 +96,7 @@ pub use definition::Definition;
 pub use difference::{DifferentKey, difference, differing};
 pub use digest::Digest;
 pub use engine::{session, session_with};
-pub use error::{Error, Kind, Result};
+pub use error::{Error, Kind, OF_LIMITS, Result};
 pub use failpoint::Failpoint;
 pub use finality::{PartitionWatermark, decide, least_watermark, rfc3339};
 pub use fold::{Finisher, Folder, Merger, Values};
@@ -126,6 +128,8 @@ pub use stream_manifest::{Evolution, Segment, StreamManifest, evolve};
 pub use table::Table;
 pub use template::template;
 pub use told_coverage::COVERAGE;
+pub use token::{Scopes, Scram, Token, TokenRecord};
+pub use tokens::{TOKENS, TokenList, Tokens};
 pub use unit::Unit;
 pub use versions::{Progress, Versions};
 pub use view::View;

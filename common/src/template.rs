@@ -42,6 +42,11 @@ const CONFIG: &str = r#"# {name}: a Twofold project. What is commented out is th
 # listen = "127.0.0.1:8661"
 # ... and where those find it, if that is another address. No default.
 # url = "http://127.0.0.1:8661"
+# It speaks TLS if it has a certificate, which is read again when it changes; for a url with https, these authorities
+# may vouch. PEM files; no default.
+# tls_cert = "speed.pem"
+# tls_key = "speed.key"
+# ca = "ca.pem"
 # The most events that are folded at once, and the least time between two folds.
 # epoch_rows = 65536
 # epoch_interval = "5ms"
@@ -49,11 +54,16 @@ const CONFIG: &str = r#"# {name}: a Twofold project. What is commented out is th
 # retire_grace = "1m"
 
 [serve]
-# Where you ask: HTTP. Anybody who can reach this address can read and write.
+# Where you ask: HTTP. Whoever reaches this address can read and write, until the first `twofold token create`.
 # listen = "127.0.0.1:8660"
 # The same for psql, drivers and dashboards that speak to PostgreSQL; "off": not at all. If this very port is taken by
 # another project, a free one is.
 # pg_listen = "127.0.0.1:8662"
+# It speaks TLS if it has a certificate, which is read again when it changes. PEM files; no default.
+# tls_cert = "serve.pem"
+# tls_key = "serve.key"
+# The sites whose pages may ask from a browser, as "https://app.example.com". By default none but its own.
+# allow_origins = []
 
 [batch]
 # When `twofold up` runs a batch: "every 1h", "daily 02:00" (UTC) or "off".
@@ -67,6 +77,18 @@ const CONFIG: &str = r#"# {name}: a Twofold project. What is commented out is th
 # What the aggregates, sorts and joins of one process may take together before they go to disk. By default half of the
 # machine's memory.
 # limit = "4 GiB"
+
+[limits]
+# How long a query may take, how much memory (it goes to disk where it can), and how many rows an answer may have.
+# query_timeout = "1m"
+# query_memory = "1 GiB"
+# max_rows = 1000000
+# How many queries run at once, and how many more wait for their turn; the next ones are told to come back (HTTP 429).
+# queries = 64
+# queries_waiting = 256
+# The same for the queries of one token, together.
+# token_queries = 32
+# token_memory = "2 GiB"
 
 [alerts]
 # Where a JSON document is posted when batch and speed layer, or a full and an incremental batch, disagree. No default.
@@ -106,7 +128,7 @@ LIMIT 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{AlertsConfig, Config, MemoryConfig, SpeedConfig};
+    use crate::config::{AlertsConfig, Config, MemoryConfig, ServeConfig, SpeedConfig, TlsFiles};
     use crate::project::Project;
 
     #[test]
@@ -130,13 +152,19 @@ mod tests {
             .collect();
         let text = uncommented.join("\n");
         let keys = text.lines().filter(|line| is_key(line)).count();
-        assert_eq!(keys, 19, "each key stands there once: {text}");
+        assert_eq!(keys, 32, "each key stands there once: {text}");
         let default = Config::default();
         let url = Some("http://127.0.0.1:8661".to_string());
         let webhook = Some("http://127.0.0.1:9000/twofold".to_string());
-        let (speed, alerts) = (SpeedConfig { url, ..default.speed }, AlertsConfig { webhook });
+        let tls = |name: &str| {
+            Some(TlsFiles { cert: format!("{name}.pem").into(), key: format!("{name}.key").into() })
+        };
+        let ca = Some("ca.pem".into());
+        let speed = SpeedConfig { url, ca, tls: tls("speed"), ..default.speed };
+        let serve = ServeConfig { tls: tls("serve"), ..default.serve };
+        let alerts = AlertsConfig { webhook };
         let memory = MemoryConfig { limit: 4 << 30 };
-        let expected = Config { speed, alerts, memory, ..default };
+        let expected = Config { speed, serve, alerts, memory, ..default };
         assert_eq!(Config::parse(&text, "template").unwrap(), expected);
     }
 }

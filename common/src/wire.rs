@@ -1,7 +1,7 @@
 //! Errors between processes: how an error's kind becomes an HTTP status and a JSON body, and is read back.
 //!
 //! ```text
-//! {"error": "<message>", "kind": "invalid|not_found|conflict|unavailable|busy|corrupt|internal"}
+//! {"error": "<message>", "kind": "invalid|unauthenticated|forbidden|not_found|conflict|unavailable|busy|corrupt|internal"}
 //! {"type", "title", "status", "detail", "error", "kind"}      the same as RFC 9457 has it, for users
 //!
 //! error_from(status(e.kind()), body(e)) has the kind and the message of e
@@ -31,6 +31,8 @@ struct Body {
 pub fn status(kind: Kind) -> u16 {
     match kind {
         Kind::Invalid => 400,
+        Kind::Unauthenticated => 401,
+        Kind::Forbidden => 403,
         Kind::NotFound => 404,
         Kind::Conflict => 409,
         Kind::Unavailable => 503,
@@ -43,6 +45,8 @@ pub fn status(kind: Kind) -> u16 {
 pub fn name(kind: Kind) -> &'static str {
     match kind {
         Kind::Invalid => "invalid",
+        Kind::Unauthenticated => "unauthenticated",
+        Kind::Forbidden => "forbidden",
         Kind::NotFound => "not_found",
         Kind::Conflict => "conflict",
         Kind::Unavailable => "unavailable",
@@ -86,6 +90,8 @@ pub fn problem(status: u16, error: &Error) -> Value {
 fn title(kind: Kind) -> &'static str {
     match kind {
         Kind::Invalid => "The request must be corrected",
+        Kind::Unauthenticated => "A token is needed, or another one",
+        Kind::Forbidden => "The token lacks a scope",
         Kind::NotFound => "It does not exist",
         Kind::Conflict => "Somebody else was first",
         Kind::Unavailable => "Not now: try again later",
@@ -104,6 +110,8 @@ pub fn error_from(status: u16, body: &[u8]) -> Error {
     let message = body.error;
     match kind {
         Kind::Invalid => Error::Invalid(message),
+        Kind::Unauthenticated => Error::Unauthenticated(message),
+        Kind::Forbidden => Error::Forbidden(message),
         Kind::NotFound => Error::NotFound(message),
         Kind::Conflict => Error::Conflict(message),
         Kind::Unavailable => Error::Unavailable(message),
@@ -127,6 +135,8 @@ fn foreign(status: u16, body: &[u8]) -> Error {
         text => format!("HTTP status {status}: {text}"),
     };
     match status {
+        401 => Error::Unauthenticated(message),
+        403 => Error::Forbidden(message),
         404 => Error::NotFound(message),
         409 | 412 => Error::Conflict(message),
         429 => Error::Busy(message),
@@ -144,6 +154,8 @@ mod tests {
     fn an_error_comes_back_with_its_kind_and_message() {
         let errors = [
             Error::Invalid("a".into()),
+            Error::Unauthenticated("g".into()),
+            Error::Forbidden("h".into()),
             Error::NotFound("b".into()),
             Error::Conflict("c".into()),
             Error::Unavailable("d".into()),

@@ -7,6 +7,7 @@
 //! [`Serving`] answers queries in this process, [`app`] over HTTP; [`HttpSpeed`] is the speed layer of
 //! another process.
 
+mod access;
 mod audits;
 mod basis;
 mod changes;
@@ -15,6 +16,7 @@ mod encode;
 mod events;
 mod filter;
 mod http;
+mod limits;
 mod lookup;
 mod metrics;
 mod moment;
@@ -32,11 +34,15 @@ mod status;
 mod switch;
 #[cfg(test)]
 mod testing;
+mod tls;
+mod trust;
 
+pub use access::{Access, Clock, Gate, Guard, Origins, Rules, guard};
 pub use encode::Format;
 pub use http::{INGEST_LIMIT, app, app_with};
+pub use limits::{Limits, Permit};
 pub use page::{Page, ViewQuery};
-pub use pg::Pg;
+pub use pg::{PG_ALPN, Pg};
 pub use query::Serving;
 pub use rows::Rows;
 pub use speed_client::HttpSpeed;
@@ -44,3 +50,5 @@ pub use status::{
     AuditStatus, BatchStatus, Building, LayerStatus, SpeedStates, Status, StreamPartition, StreamStatus,
     TableStatus, ViewState, ViewStatus,
 };
+pub use tls::Tls;
+pub use trust::Trust;

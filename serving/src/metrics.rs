@@ -5,6 +5,7 @@
 //! they are stored: those of a view whose findings cannot be read are absent. Labels are
 //! names of declared streams and views and kinds of errors only, so that no request can make new series.
 
+use crate::limits::Limits;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -68,6 +69,14 @@ const AUDIT: Name = name(
     "States that audits have compared, by view and result: equal, unequal, or unaudited",
 );
 
+const RUNNING: Name = name("twofold_queries_running", "Queries that run now");
+const QUEUED: Name = name("twofold_queries_waiting", "Queries that wait for their turn");
+const RESERVED: Name = Name {
+    name: "twofold_query_memory",
+    help: "What the operators and rows of the queries that run now take",
+    unit: Some(Unit::Bytes),
+};
+
 type Labels = Vec<(&'static str, String)>;
 type Counters = Family<Labels, Counter>;
 type Gauges = Family<Labels, Gauge>;
@@ -79,6 +88,9 @@ pub(crate) struct Metrics {
     queries: Counter,
     rows: Counter,
     seconds: Histogram,
+    running: Gauge,
+    queued: Gauge,
+    reserved: Gauge,
     errors: Counters,
     accepted: Counters,
     rejected: Counters,
@@ -95,6 +107,9 @@ impl Default for Metrics {
             queries: register(&mut registry, QUERIES, Counter::default()),
             rows: register(&mut registry, ROWS, Counter::default()),
             seconds: register(&mut registry, SECONDS, seconds),
+            running: register(&mut registry, RUNNING, Gauge::default()),
+            queued: register(&mut registry, QUEUED, Gauge::default()),
+            reserved: register(&mut registry, RESERVED, Gauge::default()),
             errors: register(&mut registry, ERRORS, Counters::default()),
             accepted: register(&mut registry, ACCEPTED, Counters::default()),
             rejected: register(&mut registry, REJECTED, Counters::default()),
@@ -111,6 +126,14 @@ impl Metrics {
         self.queries.inc();
         self.rows.inc_by(rows as u64);
         self.seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// What queries take now.
+    pub(crate) fn taken(&self, limits: &Limits) {
+        let gauge = |gauge: &Gauge, n: usize| gauge.set(i64::try_from(n).unwrap_or(i64::MAX));
+        gauge(&self.running, limits.running());
+        gauge(&self.queued, limits.waiting());
+        gauge(&self.reserved, limits.reserved());
     }
 
     /// A query or an append failed.

@@ -16,8 +16,10 @@
 //! While a changed project is being built, the one before it answers what it can: each query wholly in one of the two,
 //! see [`Versions`].
 
+use crate::access::Access;
 use crate::changes::Changes;
 use crate::filter::filtered;
+use crate::limits::{Limits, Permit};
 use crate::lookup::Finishers;
 use crate::metrics::Metrics;
 use crate::moment::{Bindings, key};
@@ -34,8 +36,8 @@ use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{ExecutionPlan, collect, execute_stream};
 use datafusion::prelude::DataFrame;
 use futures::StreamExt;
 use serde_json::Value;
@@ -63,6 +65,7 @@ pub struct Serving {
     pub(crate) finishers: Finishers,
     plans: PlanCache,
     pub(crate) states: StateCache,
+    pub(crate) limits: Arc<Limits>,
 }
 
 impl Serving {
@@ -85,9 +88,15 @@ impl Serving {
     ) -> Self {
         let states = StateCache::new(STATE_CACHE_BYTES);
         let project = RwLock::new(Arc::new(Switch::new(versions)));
-        let (metrics, changes) = (Metrics::default(), Changes::default());
+        let (metrics, changes, limits) = (Metrics::default(), Changes::default(), Arc::default());
         let (finishers, plans) = (Finishers::default(), PlanCache::default());
-        Self { project, archive, batch_views, speed, metrics, changes, finishers, plans, states }
+        Self { project, archive, batch_views, speed, metrics, changes, finishers, plans, states, limits }
+    }
+
+    /// The same, which lets queries take no more than `limits`. Without, they take what they need.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits: Arc::new(limits), ..self }
     }
 
     /// Serves another version of the project from now on. Queries that were asked before are answered by the one that
@@ -128,8 +137,10 @@ impl Serving {
         parameters: &[Value],
         max_staleness: Option<Duration>,
     ) -> Result<Rows> {
+        let question = Question::Sql { sql, parameters };
         let answer = async {
-            let (_, rows) = self.ask(Question::Sql { sql, parameters }, max_staleness).await?;
+            let permit = self.permit(&question).await?;
+            let (_, rows) = self.ask(&question, &permit, max_staleness).await?;
             Ok(rows)
         };
         self.measured(answer).await
@@ -142,14 +153,15 @@ impl Serving {
     /// have; otherwise as [`query`](Self::query).
     pub async fn query_view(&self, view: &str, query: &ViewQuery) -> Result<Page> {
         let mut cursor = None;
+        // What is ordered is cut off when it is in order.
+        let limit = query.limit.filter(|_| query.order.is_none());
+        let question = Question::View { view, filters: &query.filters, limit };
         let answer = async {
+            let permit = self.permit(&question).await?;
             if let Some(rows) = self.look_up(view, query).await? {
                 return Ok(rows);
             }
-            // What is ordered is cut off when it is in order.
-            let limit = query.limit.filter(|_| query.order.is_none());
-            let question = Question::View { view, filters: &query.filters, limit };
-            let (catalog, rows) = self.ask(question, query.max_staleness).await?;
+            let (catalog, rows) = self.ask(&question, &permit, query.max_staleness).await?;
             let key = if query.order.is_some() { catalog.row_key(view).await? } else { None };
             let page = page(rows, view, key.as_deref(), query)?;
             cursor = page.cursor;
@@ -165,7 +177,12 @@ impl Serving {
         view: &str,
         filters: &[(String, String)],
     ) -> Result<(Rows, Option<Vec<usize>>, bool)> {
-        let (catalog, rows) = self.ask(Question::View { view, filters, limit: None }, None).await?;
+        let question = Question::View { view, filters, limit: None };
+        let answer = async {
+            let permit = self.permit(&question).await?;
+            self.ask(&question, &permit, None).await
+        };
+        let (catalog, rows) = self.limits.within(answer).await?;
         // The project before is let go of at some time, too.
         let depends_on_time = rows.previous || depends_on_time(&catalog.scan_view(view).await?)?;
         Ok((rows, catalog.row_key(view).await?, depends_on_time))
@@ -174,29 +191,40 @@ impl Serving {
     /// The plan of `planner` for the project that would answer it now.
     ///
     /// # Errors
-    /// Those of the planner.
-    pub(crate) async fn plan(&self, planner: &dyn Planner) -> Result<LogicalPlan> {
+    /// Those of the planner, and of limits.
+    pub(crate) async fn plan(&self, planner: &dyn Planner) -> Result<(Arc<Catalog>, LogicalPlan)> {
         let (project, question) = (self.project(), Question::Planned(planner));
-        match self.of_previous(&project, &question).await? {
-            Some((_, plan)) => Ok(plan),
-            None => planner.plan(project.current()).await,
-        }
+        let planned = async {
+            let _permit = self.permit(&question).await?;
+            match self.of_previous(&project, &question).await? {
+                Some((catalog, plan)) => Ok((Arc::clone(catalog), plan)),
+                None => Ok((Arc::clone(project.current()), planner.plan(project.current()).await?)),
+            }
+        };
+        self.limits.within(planned).await.inspect_err(|e| self.metrics.failed(e.kind()))
     }
 
-    /// The answer to a query that `planner` has planned, as it comes: nothing of it is held here.
+    /// The answer to a query that `planner` has planned, as it comes: nothing of it is held here. It keeps its turn until
+    /// it is taken to its end, or dropped; and it ends when the time of a query is over.
     ///
     /// # Errors
     /// As [`query`](Self::query); what goes wrong later, the stream tells.
     pub(crate) async fn stream(self: &Arc<Self>, planner: &dyn Planner) -> Result<Streamed> {
         let started = Instant::now();
-        let answer = self.start_of(&Question::Planned(planner)).await;
-        let (answer, previous) = answer.inspect_err(|e| self.metrics.failed(e.kind()))?;
-        let schema = answer.plan.schema();
-        let batches = execute_stream(answer.plan, answer.context).map_err(Error::from)?;
+        let question = Question::Planned(planner);
+        let answer = async {
+            let permit = self.permit(&question).await?;
+            let (answer, previous) = self.start_of(&question, &permit).await?;
+            Ok((permit, answer, previous))
+        };
+        let answer = self.limits.within(answer).await;
+        let (permit, answer, previous) = answer.inspect_err(|e| self.metrics.failed(e.kind()))?;
+        let Started { plan, context, coverage } = answer;
+        let schema = plan.schema();
+        let batches = permit.stream(plan, context)?;
         let (serving, mut rows) = (Arc::clone(self), Some(0));
         let end = futures::stream::once(async { None });
         let counted = batches.map(Some).chain(end).filter_map(move |batch| {
-            let batch = batch.map(|batch| batch.map_err(Error::from));
             match (&batch, &mut rows) {
                 (Some(Ok(batch)), Some(rows)) => *rows += batch.num_rows(),
                 (Some(Err(e)), rows) => {
@@ -209,7 +237,7 @@ impl Serving {
             std::future::ready(batch.map(|batch| batch.map_err(DataFusionError::from)))
         });
         let batches = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), counted));
-        Ok(Streamed { schema, batches, previous })
+        Ok(Streamed { schema, batches, coverage, previous })
     }
 
     /// Passes events on to the speed layer; answers after they are durable.
@@ -228,7 +256,7 @@ impl Serving {
 
     async fn measured(&self, answer: impl Future<Output = Result<Rows>>) -> Result<Rows> {
         let started = Instant::now();
-        let answer = answer.await;
+        let answer = self.limits.within(answer).await;
         match &answer {
             Ok(rows) => {
                 let (rows, elapsed) = (rows.num_rows(), started.elapsed());
@@ -240,36 +268,52 @@ impl Serving {
         answer
     }
 
+    /// Looks whether a question may be asked by who asks it, and takes a turn for it.
+    async fn permit(&self, question: &Question<'_>) -> Result<Permit> {
+        let access = Access::current();
+        match question {
+            Question::Sql { sql, .. } => {
+                self.limits.check_statement(sql)?;
+                access.may_query(self.project().current(), sql)?;
+            }
+            Question::View { view, .. } => access.may_read(view)?,
+            Question::Planned(planner) => self.limits.check_statement(planner.statement())?,
+        }
+        self.limits.admit(&access).await
+    }
+
     /// The answer of the project that answers now, and its relations.
     async fn ask(
         &self,
-        question: Question<'_>,
+        question: &Question<'_>,
+        permit: &Permit,
         max_staleness: Option<Duration>,
     ) -> Result<(Arc<Catalog>, Rows)> {
         let project = self.project();
-        if let Some((catalog, plan)) = self.of_previous(&project, &question).await? {
-            match self.answer(catalog, plan, max_staleness).await {
+        if let Some((catalog, plan)) = self.of_previous(&project, question).await? {
+            match self.answer(catalog, plan, permit, max_staleness).await {
                 // Let go of because the current project is built by now; or itself not built, or failed on an event.
                 Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Invalid) => {}
                 answer => return Ok((Arc::clone(catalog), Rows { previous: true, ..answer? })),
             }
         }
         let catalog = project.current();
-        let rows = self.answer(catalog, question.plan(catalog, &self.plans).await?, max_staleness).await?;
+        let plan = question.plan(catalog, &self.plans).await?;
+        let rows = self.answer(catalog, plan, permit, max_staleness).await?;
         Ok((Arc::clone(catalog), rows))
     }
 
     /// The same, not run yet, and whether it is of the previous project.
-    async fn start_of(&self, question: &Question<'_>) -> Result<(Started, bool)> {
+    async fn start_of(&self, question: &Question<'_>, permit: &Permit) -> Result<(Started, bool)> {
         let project = self.project();
         if let Some((catalog, plan)) = self.of_previous(&project, question).await? {
-            match self.start(catalog, plan, None).await {
+            match self.start(catalog, plan, permit, None).await {
                 Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Invalid) => {}
                 started => return started.map(|started| (started, true)),
             }
         }
         let plan = question.plan(project.current(), &self.plans).await?;
-        Ok((self.start(project.current(), plan, None).await?, false))
+        Ok((self.start(project.current(), plan, permit, None).await?, false))
     }
 
     /// The question to the previous project, if that answers now, and can answer this.
@@ -287,11 +331,12 @@ impl Serving {
         &self,
         catalog: &Catalog,
         plan: LogicalPlan,
+        permit: &Permit,
         max_staleness: Option<Duration>,
     ) -> Result<Rows> {
-        let Started { plan, context, coverage } = self.start(catalog, plan, max_staleness).await?;
+        let Started { plan, context, coverage } = self.start(catalog, plan, permit, max_staleness).await?;
         let schema = plan.schema();
-        let batches = collect(plan, context).await?;
+        let batches = permit.collect(plan, context).await?;
         Ok(Rows { schema, batches, coverage, previous: false })
     }
 
@@ -300,6 +345,7 @@ impl Serving {
         &self,
         catalog: &Catalog,
         plan: LogicalPlan,
+        permit: &Permit,
         max_staleness: Option<Duration>,
     ) -> Result<Started> {
         let ordered = depends_on_order(&plan)?;
@@ -310,7 +356,7 @@ impl Serving {
             relation.cloned().ok_or_else(|| Error::Internal(format!("nothing is bound to {:?}", key(source))))
         })?;
         let state = catalog.session().state();
-        let context = state.task_ctx();
+        let context = permit.context(state.task_ctx())?;
         let plan = DataFrame::new(state, bound).create_physical_plan().await?;
         Ok(Started { plan, context, coverage })
     }
@@ -340,6 +386,13 @@ impl Serving {
 /// Whoever makes the plan of a question, for the project that is to answer it.
 #[async_trait]
 pub(crate) trait Planner: Send + Sync {
+    /// What is asked, as it came.
+    fn statement(&self) -> &str;
+
+    /// Its plan.
+    ///
+    /// # Errors
+    /// `Forbidden` if who asks may not read what it names; `Invalid` or `NotFound` if it is wrong.
     async fn plan(&self, catalog: &Arc<Catalog>) -> Result<LogicalPlan>;
 }
 
@@ -347,6 +400,7 @@ pub(crate) trait Planner: Send + Sync {
 pub(crate) struct Streamed {
     pub(crate) schema: SchemaRef,
     pub(crate) batches: SendableRecordBatchStream,
+    pub(crate) coverage: Vec<Coverage>,
     /// Whether it is of the project before the current one.
     pub(crate) previous: bool,
 }

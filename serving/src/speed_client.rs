@@ -13,6 +13,7 @@
 //! address and what to do. Nothing is tried twice here: after an append without an answer, whether it went in
 //! is unknown, and so it is said; with a key, the producer may send it again. No proxy of the environment is used, and no redirect followed.
 
+use crate::trust::Trust;
 use async_trait::async_trait;
 use bytes::Bytes;
 use reqwest::{Client, RequestBuilder, Url, header::CONTENT_TYPE, redirect::Policy};
@@ -20,7 +21,7 @@ use serde::de::DeserializeOwned;
 use std::time::Duration;
 use twofold_common::{
     Answer, Digest, Error, IDEMPOTENCY_KEY, IngestReceipt, IngestRequest, Kind, Result, SegmentState,
-    SnapshotRequest, SpeedLayer, SpeedStatus, State, wire,
+    SnapshotRequest, SpeedLayer, SpeedStatus, State, Token, wire,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,6 +37,7 @@ const INGEST_TIMEOUT: Duration = Duration::from_secs(300);
 pub struct HttpSpeed {
     base: Url,
     client: Client,
+    token: Option<Token>,
 }
 
 impl HttpSpeed {
@@ -44,18 +46,38 @@ impl HttpSpeed {
     /// # Errors
     /// `Invalid` if that is not the URL of an HTTP server.
     pub fn new(base_url: &str) -> Result<Self> {
+        Self::with(base_url, None, None)
+    }
+
+    /// The same, to which `token` is shown, and whose certificate is checked by `trust`.
+    ///
+    /// # Errors
+    /// `Invalid` if that is not the URL of an HTTP server, or one of HTTPS without any trust.
+    pub fn with(base_url: &str, token: Option<Token>, trust: Option<&Trust>) -> Result<Self> {
         let invalid = |reason: &str| {
             let example = "write it as http://127.0.0.1:8661";
             Error::Invalid(format!("{base_url:?} is not the address of a speed layer ({reason}): {example}"))
         };
         let base = Url::parse(base_url).map_err(|e| invalid(&e.to_string()))?;
-        if base.scheme() != "http" {
-            return Err(invalid("only http:// is spoken here"));
+        match (base.scheme(), trust) {
+            ("http", _) | ("https", Some(_)) => {}
+            ("https", None) => {
+                return Err(Error::Invalid(format!(
+                    "{base_url} speaks TLS: name the file of the authorities that may vouch for it as `ca` in [speed] of \
+                     twofold.toml"
+                )));
+            }
+            _ => return Err(invalid("only http:// and https:// are spoken here")),
         }
         let client = Client::builder().no_proxy().redirect(Policy::none()).connect_timeout(CONNECT_TIMEOUT);
-        let client = client.pool_idle_timeout(IDLE_TIMEOUT).build();
+        let client = client.pool_idle_timeout(IDLE_TIMEOUT);
+        let client = match trust {
+            Some(trust) => trust.apply(client)?,
+            None => client,
+        };
+        let client = client.build();
         let client = client.map_err(|e| Error::Internal(format!("no HTTP client: {}", cause(&e))))?;
-        Ok(Self { base, client })
+        Ok(Self { base, client, token })
     }
 
     /// The address.
@@ -75,10 +97,25 @@ impl HttpSpeed {
 
     /// The body of a good answer. `unsure` is what is said of the request when there is none.
     async fn send(&self, request: RequestBuilder, unsure: &str) -> Result<Bytes> {
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token.reveal()),
+            None => request,
+        };
         let response = request.send().await.map_err(|e| self.unreachable(&e, unsure))?;
         let status = response.status();
         let body = response.bytes().await.map_err(|e| self.unreachable(&e, unsure))?;
-        if status.is_success() { Ok(body) } else { Err(wire::error_from(status.as_u16(), &body)) }
+        if status.is_success() {
+            return Ok(body);
+        }
+        Err(match wire::error_from(status.as_u16(), &body) {
+            // Of this process, and not of who asks it.
+            Error::Unauthenticated(why) | Error::Forbidden(why) => Error::Unavailable(format!(
+                "the speed layer at {} does not let this process in ({why}): start this one with an administrator's token \
+                 in TWOFOLD_TOKEN",
+                self.base_url()
+            )),
+            other => other,
+        })
     }
 
     fn decode<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {

@@ -27,6 +27,7 @@ mod process;
 mod repair;
 mod scale;
 mod sealing;
+mod security;
 mod shutdown;
 mod simulation;
 mod slt;

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use twofold_common::stream::REJECTED_SUFFIX;
 use twofold_common::{
-    Config, Digest, Error, Functions, IdempotencyKey, IngestReceipt, IngestRequest, Kind, SpeedLayer,
+    Digest, Error, Functions, IdempotencyKey, IngestReceipt, IngestRequest, Kind, SpeedLayer,
 };
 use twofold_speed::Ingest;
 
@@ -112,7 +112,7 @@ enum Target {
 impl Target {
     async fn open(dir: &Path, functions: &Functions, stream: &str, command: &str) -> Result<Self> {
         // A running server knows its streams itself.
-        if let Some(client) = server(&Config::load(dir)?.data).await? {
+        if let Some(client) = server(dir).await? {
             return Ok(Self::Server(client));
         }
         let site = Site::load(dir, functions).await?;

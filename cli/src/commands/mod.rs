@@ -14,6 +14,7 @@ mod repair;
 mod serve;
 mod speed;
 mod status;
+mod token;
 mod up;
 mod watch;
 
@@ -41,6 +42,7 @@ pub(crate) async fn run(args: Args, functions: &Functions) -> Result<Outcome> {
         Command::Gc(args) => gc::run(dir, functions, &args, name).await?,
         Command::Repair(args) => return repair::run(dir, functions, &args, name).await,
         Command::Status(args) => status::run(dir, functions, &args, name).await?,
+        Command::Token(args) => token::run(dir, functions, &args).await?,
         Command::Demo(args) => return demo::run(&args).await,
     }
     Ok(Outcome::Done)

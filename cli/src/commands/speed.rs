@@ -1,9 +1,7 @@
 //! `twofold speed`: the speed layer alone, until a signal, or once over what is in the log.
 
 use crate::args::SpeedArgs;
-use crate::node::{
-    DataLock, Layer, Listener, Reload, RunFile, SPEED_SETTING, Shutdown, Site, SpeedNode, join, spawn_server,
-};
+use crate::node::{DataLock, Entrance, Layer, Listen, Reload, RunFile, Shutdown, Site, SpeedNode, join};
 use crate::progress::{watch_building, while_building};
 use crate::text::{counted, print};
 use anyhow::Result;
@@ -15,7 +13,7 @@ use twofold_common::{Functions, Intake, SpeedLayer};
 pub(crate) async fn run(dir: &Path, functions: &Functions, args: &SpeedArgs, command: &str) -> Result<()> {
     let site = Site::load(dir, functions).await?;
     DataLock::check(site.data_dir())?;
-    if args.once { once(&site, command).await } else { serve(&site, command).await }
+    if args.once { once(&site, command).await } else { serve(&site, args.insecure_listen, command).await }
 }
 
 async fn once(site: &Site, command: &str) -> Result<()> {
@@ -33,19 +31,20 @@ async fn folded(node: &SpeedNode) -> Result<u64> {
     Ok(node.engine().status().await?.partitions.iter().map(|p| p.folded).sum())
 }
 
-async fn serve(site: &Site, command: &str) -> Result<()> {
-    let listener = Listener::bind(site.project.config.speed.listen, SPEED_SETTING).await?;
+async fn serve(site: &Site, insecure: bool, command: &str) -> Result<()> {
+    let entrance = Entrance::of_speed(site, &Listen { insecure, ..Listen::default() }).take().await?;
     let shutdown = Shutdown::on_signals()?;
     let stores = site.stores().await?;
+    let entrance = entrance.gated(&stores).await?;
     let node = SpeedNode::open(site, &stores, command).await?;
     let mut tasks = JoinSet::new();
     node.start(&shutdown, &mut tasks);
-    let url = listener.url();
+    let running = entrance.running();
     let intake = Arc::new(Intake::new(&site.project.config.ingest));
-    spawn_server(&mut tasks, listener, twofold_speed::app_with(node.layer(), intake), &shutdown);
+    entrance.open(twofold_speed::app_with(node.layer(), intake), &mut tasks, &shutdown)?;
     tasks.spawn(watch_building(node.layer(), shutdown.clone()));
     tasks.spawn(Reload::of_node(&node, &stores, None).run(shutdown.clone()));
-    let _run_file = RunFile::publish(site.data_dir(), Layer::Speed, &url).await?;
-    print(format!("twofold speed is up at {url}\n"))?;
+    let _run_file = RunFile::publish(site.data_dir(), Layer::Speed, &running).await?;
+    print(format!("twofold speed is up at {}\n", running.url))?;
     join(&mut tasks).await
 }

@@ -10,10 +10,8 @@ use twofold_common::Functions;
 pub(crate) async fn run(dir: &Path, functions: &Functions, args: &UpArgs, command: &str) -> Result<()> {
     let site = Site::load(dir, functions).await?;
     let shutdown = Shutdown::on_signals()?;
-    let up =
-        Up::start(site, Listen { serve: args.listen, speed: None, pg: args.pg_listen }, command, &shutdown)
-            .await?;
-    let pg = up.pg_url().map(|url| format!(", and {url}")).unwrap_or_default();
-    print(format!("twofold is up at {}{pg}\n", up.url()))?;
+    let (serve, pg, insecure) = (args.listen, args.pg_listen, args.insecure_listen);
+    let up = Up::start(site, Listen { serve, speed: None, pg, insecure }, command, &shutdown).await?;
+    print(format!("twofold is up at {}\n", up.running().told()))?;
     up.wait().await
 }

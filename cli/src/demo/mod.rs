@@ -43,7 +43,7 @@ pub(crate) async fn run(args: &DemoArgs) -> Result<Outcome> {
     let signals = Shutdown::on_signals()?;
     let free = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let pg = free.map(Listening::At);
-    let listen = Listen { serve: free, speed: free, pg };
+    let listen = Listen { serve: free, speed: free, pg, insecure: false };
     let up = Up::start(Site::load(dir.path(), &Functions::new()).await?, listen, COMMAND, &shutdown).await?;
     let outcome = tokio::select! {
         outcome = demo(&up) => outcome,

@@ -5,12 +5,13 @@ use super::run_file::{Layer, find};
 use super::site::Site;
 use super::speed_node::SpeedNode;
 use crate::client::Client;
+use crate::credentials::Credentials;
 use crate::progress::while_building;
 use anyhow::Result;
 use std::path::Path;
 use std::sync::Arc;
 use twofold_common::{Config, Functions, SpeedLayer};
-use twofold_serving::{Rows, Serving, Status};
+use twofold_serving::{Rows, Serving, Status, Trust};
 
 /// Who answers.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl Door {
         command: &str,
     ) -> Result<Self> {
         // A running server answers by the project as it was when it started: the files of today do not matter.
-        if let Some(client) = server(&Config::load(dir)?.data).await? {
+        if let Some(client) = server(dir).await? {
             return Ok(Self::Server(client));
         }
         let site = Site::load(dir, functions).await?;
@@ -70,9 +71,15 @@ impl Door {
     }
 }
 
-/// The running server over this data directory, if there is one and it answers.
-pub(crate) async fn server(data: &Path) -> Result<Option<Client>> {
-    let Some(running) = find(data, Layer::Serve) else { return Ok(None) };
-    let client = Client::new(&running.url)?;
+/// The server that was named, or the running one over the data directory of the project in `dir`, if there is one and it
+/// answers.
+pub(crate) async fn server(dir: &Path) -> Result<Option<Client>> {
+    let Credentials { server, token, ca } = Credentials::given();
+    if let Some(url) = server {
+        return Ok(Some(Client::with(&url, token, ca.map(Trust::Authorities).as_ref())?));
+    }
+    let Some(running) = find(&Config::load(dir)?.data, Layer::Serve) else { return Ok(None) };
+    // A token that was given counts: somebody may want to see what it opens.
+    let client = Client::with(&running.url, token.or(running.token()), running.trust().as_ref())?;
     Ok(client.is_alive().await.then_some(client))
 }

@@ -1,19 +1,21 @@
 //! The speed layer of the project, wherever it runs now.
 //!
 //! Where it is, is looked up for each request: `[speed] url` if the project names one, else the run file of a running
-//! process, else `[speed] listen`. So serving may start before the speed layer, and outlive it.
+//! process, else `[speed] listen`. So serving may start before the speed layer, and outlive it. One on this machine lets
+//! in who shows the secret of its run file; to one elsewhere the token of this process is shown.
 
 use super::run_file::{Layer, find};
 use super::site::Site;
+use crate::credentials::Credentials;
 use async_trait::async_trait;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use twofold_common::{
     Answer, Digest, IngestReceipt, IngestRequest, Result, SegmentState, SnapshotRequest, SpeedLayer,
-    SpeedStatus, State,
+    SpeedStatus, State, Token,
 };
-use twofold_serving::HttpSpeed;
+use twofold_serving::{HttpSpeed, Trust};
 
 /// How long a speed layer may take to say that it is there.
 const ALIVE_WITHIN: Duration = Duration::from_secs(5);
@@ -24,7 +26,22 @@ pub struct FoundSpeed {
     data: PathBuf,
     fixed: Option<String>,
     listen: String,
-    last: Mutex<Option<HttpSpeed>>,
+    ca: Option<PathBuf>,
+    last: Mutex<Option<(Place, HttpSpeed)>>,
+}
+
+/// Where it is, and what it is shown there. A process that was started again has another secret.
+#[derive(Clone, PartialEq)]
+struct Place {
+    url: String,
+    token: Option<String>,
+    trust: Option<Trust>,
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Place").field("url", &self.url).field("trust", &self.trust).finish_non_exhaustive()
+    }
 }
 
 impl FoundSpeed {
@@ -34,7 +51,8 @@ impl FoundSpeed {
         Self {
             data: site.data_dir().to_path_buf(),
             fixed: config.url.clone(),
-            listen: format!("http://{}", config.listen),
+            listen: format!("{}://{}", if config.tls.is_some() { "https" } else { "http" }, config.listen),
+            ca: config.ca.clone(),
             last: Mutex::new(None),
         }
     }
@@ -49,17 +67,33 @@ impl FoundSpeed {
 
     /// Where it is looked for now.
     pub fn url(&self) -> String {
-        let running = || find(&self.data, Layer::Speed).map(|running| running.url);
-        self.fixed.clone().or_else(running).unwrap_or_else(|| self.listen.clone())
+        self.place().url
+    }
+
+    fn place(&self) -> Place {
+        let running = find(&self.data, Layer::Speed);
+        let running = running.filter(|running| self.fixed.as_ref().is_none_or(|url| *url == running.url));
+        let given = Credentials::given();
+        if let Some(running) = running {
+            let token = running.token().or(given.token);
+            let trust = running.trust();
+            return Place { url: running.url, token: token.as_ref().map(Token::reveal), trust };
+        }
+        let url = self.fixed.clone().unwrap_or_else(|| self.listen.clone());
+        let trust = self.ca.clone().or(given.ca).map(Trust::Authorities);
+        Place { url, token: given.token.as_ref().map(Token::reveal), trust }
     }
 
     fn current(&self) -> Result<HttpSpeed> {
-        let url = self.url();
+        let place = self.place();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match last.as_ref().filter(|speed| speed.base_url() == url) {
-            Some(speed) => Ok(speed.clone()),
-            None => Ok(last.insert(HttpSpeed::new(&url)?).clone()),
+        if let Some((_, speed)) = last.as_ref().filter(|(known, _)| *known == place) {
+            return Ok(speed.clone());
         }
+        let token = place.token.as_deref().map(Token::parse).transpose()?;
+        let speed = HttpSpeed::with(&place.url, token, place.trust.as_ref())?;
+        *last = Some((place, speed.clone()));
+        Ok(speed)
     }
 }
 
@@ -92,7 +126,7 @@ impl SpeedLayer for FoundSpeed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::run_file::RunFile;
+    use super::super::run_file::{RunFile, Running};
     use super::super::test_server;
     use super::*;
     use axum::routing::get;
@@ -100,7 +134,7 @@ mod tests {
 
     fn found(data: PathBuf, fixed: Option<&str>) -> FoundSpeed {
         let listen = "http://127.0.0.1:1".to_string();
-        FoundSpeed { data, fixed: fixed.map(str::to_string), listen, last: Mutex::new(None) }
+        FoundSpeed { data, fixed: fixed.map(str::to_string), listen, ca: None, last: Mutex::new(None) }
     }
 
     async fn speed_server() -> String {
@@ -116,7 +150,8 @@ mod tests {
         let message = found.status().await.unwrap_err().to_string();
         assert!(message.contains("http://127.0.0.1:1"), "{message}");
         for _ in 0..2 {
-            let file = RunFile::publish(dir.path(), Layer::Speed, &speed_server().await).await.unwrap();
+            let running = Running::at(&speed_server().await, None);
+            let file = RunFile::publish(dir.path(), Layer::Speed, &running).await.unwrap();
             assert!(found.is_running().await);
             assert_eq!(found.status().await.unwrap().epochs, 7);
             drop(file);
@@ -127,7 +162,9 @@ mod tests {
     #[tokio::test]
     async fn a_url_in_the_project_is_the_one() {
         let dir = tempfile::tempdir().unwrap();
-        let _file = RunFile::publish(dir.path(), Layer::Speed, "http://127.0.0.1:2").await.unwrap();
+        let _file = RunFile::publish(dir.path(), Layer::Speed, &Running::at("http://127.0.0.1:2", None))
+            .await
+            .unwrap();
         let url = speed_server().await;
         let found = found(dir.path().into(), Some(&url));
         assert_eq!(found.url(), url);

@@ -2,7 +2,7 @@
 //!
 //! Each connection is served on its own, and holds nothing that another one needs but a file handle. One that has not
 //! sent the whole head of a request within [`HEADERS_WITHIN`], counted from when it could, is closed; so are those on
-//! which nothing is asked. There are at most [`CONNECTIONS`] at once, and the next ones wait until others go: so that
+//! which nothing is asked, and one that does not come to speak TLS where it is spoken. There are at most [`CONNECTIONS`] at once, and the next ones wait until others go: so that
 //! there are file handles left for what is stored. If the system has none left, it is asked again a little later.
 
 use super::shutdown::Shutdown;
@@ -14,12 +14,17 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// How long a client may take to send the head of a request.
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+/// How many headers a request may have, and how many bytes its head.
+const MAX_HEADERS: usize = 100;
+const MAX_HEAD: usize = 64 << 10;
 /// How many connections are served at once, at each address.
 const CONNECTIONS: usize = 384;
 /// How long to wait if the system gives no connection.
@@ -28,11 +33,17 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 const GRACE: Duration = Duration::from_secs(10);
 
 /// A taken address.
-#[derive(Debug)]
 pub(crate) struct Listener {
     inner: TcpListener,
     address: SocketAddr,
     headers_within: Duration,
+    tls: Option<TlsAcceptor>,
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 impl Listener {
@@ -55,11 +66,16 @@ impl Listener {
     fn of(bound: std::io::Result<TcpListener>, address: SocketAddr, setting: &str) -> Result<Self> {
         let inner = bound.map_err(|e| refused(address, setting, &e))?;
         let address = inner.local_addr().context("the address that was taken")?;
-        Ok(Self { inner, address, headers_within: HEADERS_WITHIN })
+        Ok(Self { inner, address, headers_within: HEADERS_WITHIN, tls: None })
     }
 
-    /// Where this is found from the same machine.
-    pub(crate) fn url(&self) -> String {
+    /// The same, which speaks TLS.
+    pub(crate) fn with_tls(self, tls: TlsAcceptor) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// Where this is from the same machine, as an address and a port.
+    pub(crate) fn authority(&self) -> String {
         let mut address = self.address;
         if address.ip().is_unspecified() {
             address.set_ip(match address {
@@ -67,18 +83,29 @@ impl Listener {
                 SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
             });
         }
-        format!("http://{address}")
+        address.to_string()
     }
 
-    /// Where this is, from the same machine, without a scheme.
-    pub(crate) fn authority(&self) -> String {
-        self.url().trim_start_matches("http://").to_string()
+    /// The same as a URL, where HTTP is spoken without TLS.
+    #[cfg(test)]
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.authority())
     }
 
     /// Answers until the switch is flipped, and then what is still being asked.
     pub(crate) fn answer(self, app: axum::Router, shutdown: Shutdown) -> JoinHandle<Result<()>> {
-        let (within, stop) = (self.headers_within, shutdown.clone());
-        self.answer_each(shutdown, move |socket| serve(socket, app.clone(), within, stop.clone()))
+        let (within, tls, stop) = (self.headers_within, self.tls.clone(), shutdown.clone());
+        self.answer_each(shutdown, move |socket| {
+            let (app, tls, stop) = (app.clone(), tls.clone(), stop.clone());
+            async move {
+                let Some(tls) = tls else { return serve(socket, app, within, stop).await };
+                match tokio::time::timeout(within, tls.accept(socket)).await {
+                    Ok(Ok(socket)) => serve(socket, app, within, stop).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "a connection did not come to speak TLS"),
+                    Err(_) => tracing::debug!("a connection took too long to speak TLS"),
+                }
+            }
+        })
     }
 
     /// The same, with `serve` for each connection; that is to end soon after the switch is flipped.
@@ -123,9 +150,15 @@ impl Listener {
 }
 
 /// Answers what is asked on one connection.
-async fn serve(socket: TcpStream, app: axum::Router, headers_within: Duration, shutdown: Shutdown) {
+async fn serve(
+    socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    app: axum::Router,
+    headers_within: Duration,
+    shutdown: Shutdown,
+) {
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(headers_within);
+    builder.http1().max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD);
     let connection = builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(app));
     let mut connection = std::pin::pin!(connection);
     let mut stop = std::pin::pin!(shutdown.requested());

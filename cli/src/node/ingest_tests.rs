@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use twofold_common::{Functions, template};
+use twofold_common::{Functions, Listening, template};
 
 const EVENT: &str = "{\"event_time\": \"2024-05-01T12:00:00\", \"user_id\": \"ada\", \"page\": \"/home\"}\n";
 
@@ -35,14 +35,8 @@ impl Server {
         let (stopper, shutdown) = Shutdown::new();
         let free = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let site = Site::load(dir, &Functions::new()).await.unwrap();
-        let up = Up::start(
-            site,
-            Listen { serve: free, speed: free, pg: Some(twofold_common::Listening::Off) },
-            "twofold up",
-            &shutdown,
-        )
-        .await
-        .unwrap();
+        let listen = Listen { serve: free, speed: free, pg: Some(Listening::Off), insecure: false };
+        let up = Up::start(site, listen, "twofold up", &shutdown).await.unwrap();
         Server { up: Some(up), stopper, http: reqwest::Client::new() }
     }
 

@@ -11,11 +11,12 @@
 //! anything is written.
 
 mod door;
+mod entrance;
+mod exposure;
 mod found_speed;
 mod held_states;
 mod http;
 mod lock;
-pub(crate) mod pg;
 mod reload;
 mod run_file;
 mod schedule;
@@ -26,8 +27,10 @@ mod speed_node;
 mod up;
 
 pub(crate) use door::{Door, server};
+pub(crate) use entrance::Entrance;
 pub use found_speed::FoundSpeed;
 pub(crate) use held_states::HeldStates;
+#[cfg(test)]
 pub(crate) use http::Listener;
 pub use lock::DataLock;
 pub(crate) use reload::Reload;
@@ -37,8 +40,8 @@ pub use shutdown::{Shutdown, Stopper};
 pub use site::{Site, Stores};
 pub use speed_node::SpeedNode;
 pub(crate) use speed_node::open_log;
+pub(crate) use up::join;
 pub use up::{Listen, Up};
-pub(crate) use up::{SERVE_SETTING, SPEED_SETTING, close_on, join, spawn_server};
 
 #[cfg(test)]
 mod ingest_tests;

@@ -1,7 +1,8 @@
 //! Run files: how the processes of one project find each other.
 //!
-//! A server that listens writes `<data>/run/serve.json` or `speed.json` with its process and URL, and holds a lock on
-//! that file for as long as it lives. So a file without a lock is one that a dead process left: it names nobody, even
+//! A server that listens writes `<data>/run/serve.json` or `speed.json` with its process and URL, a secret by which
+//! commands on this machine get in, and where its certificate is; and it holds a lock on that file for as long as it
+//! lives. Only the owner of the file may read it (mode 0600): who may, may read and write all data anyway. So a file without a lock is one that a dead process left: it names nobody, even
 //! if another server has taken that port since.
 //!
 //! Of several servers of one kind the first is found. A server on another machine is found by its URL in
@@ -13,6 +14,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use twofold_common::Token;
+use twofold_serving::Trust;
 
 /// How often a server tries to take its run file, while others may be looking whether it is held.
 const TRIES: u32 = 50;
@@ -28,7 +31,7 @@ pub enum Layer {
 }
 
 /// A server as its run file names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
     /// Its process.
     pub pid: u32,
@@ -37,6 +40,41 @@ pub struct Running {
     /// Where it answers clients of PostgreSQL, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pg: Option<String>,
+    /// What lets commands on this machine in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<String>,
+    /// The file of the certificate that it shows, if it speaks TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("pid", &self.pid).field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// This process, which answers at `url`, and lets in who shows `token`.
+    pub fn at(url: &str, token: Option<&Token>) -> Self {
+        let token = token.map(Token::reveal);
+        Self { pid: std::process::id(), url: url.to_string(), pg: None, token, certificate: None }
+    }
+
+    /// Where it answers, for people.
+    pub(crate) fn told(&self) -> String {
+        [Some(&self.url), self.pg.as_ref()].into_iter().flatten().cloned().collect::<Vec<_>>().join(", and ")
+    }
+
+    /// What lets commands on this machine in.
+    pub(crate) fn token(&self) -> Option<Token> {
+        Token::parse(self.token.as_deref()?).ok()
+    }
+
+    /// Whom to trust if it speaks TLS.
+    pub(crate) fn trust(&self) -> Option<Trust> {
+        self.certificate.clone().map(Trust::Exactly)
+    }
 }
 
 /// The advertisement of a running server, until it is dropped.
@@ -57,33 +95,23 @@ impl Layer {
 }
 
 impl RunFile {
-    /// Says that this process answers at `url`; `None` if another server of the kind has said so first.
+    /// Says where this process answers; `None` if another server of the kind has said so first.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub async fn publish(data: &Path, layer: Layer, url: &str) -> Result<Option<Self>> {
-        Self::publish_all(data, layer, url, None).await
-    }
-
-    /// The same, and that it answers clients of PostgreSQL at `pg`.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub async fn publish_all(data: &Path, layer: Layer, url: &str, pg: Option<&str>) -> Result<Option<Self>> {
+    pub async fn publish(data: &Path, layer: Layer, running: &Running) -> Result<Option<Self>> {
         let path = layer.path(data);
         let about = || path.display().to_string();
         let dir = path.parent().unwrap_or(data);
         std::fs::create_dir_all(dir).with_context(about)?;
         let mut tries = 0;
         loop {
-            let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-            let mut file = open.with_context(about)?;
+            let mut file = open_private(&path).with_context(about)?;
             match file.try_lock() {
                 Ok(()) => {
-                    let (url, pg) = (url.to_string(), pg.map(str::to_string));
-                    let running = Running { pid: std::process::id(), url, pg };
-                    let text = serde_json::to_string(&running)? + "\n";
-                    file.set_len(0)
+                    let text = serde_json::to_string(running)? + "\n";
+                    make_private(&file)
+                        .and_then(|()| file.set_len(0))
                         .and_then(|()| file.rewind())
                         .and_then(|()| file.write_all(text.as_bytes()))
                         .with_context(about)?;
@@ -98,6 +126,29 @@ impl RunFile {
             }
         }
     }
+}
+
+#[cfg(unix)]
+fn open_private(path: &Path) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+#[cfg(not(unix))]
+fn open_private(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+/// For a file that a dead process left with another mode.
+#[cfg(unix)]
+fn make_private(file: &File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
+}
+
+#[cfg(not(unix))]
+fn make_private(_: &File) -> std::io::Result<()> {
+    Ok(())
 }
 
 impl Drop for RunFile {
@@ -121,13 +172,35 @@ pub fn find(data: &Path, layer: Layer) -> Option<Running> {
 mod tests {
     use super::*;
 
+    fn at(url: &str) -> Running {
+        Running::at(url, None)
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn the_secret_is_for_the_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = Layer::Serve.path(dir.path());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "left by another").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let token = Token::random().unwrap();
+        let running = Running::at("http://x", Some(&token));
+        let _file = RunFile::publish(dir.path(), Layer::Serve, &running).await.unwrap().unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let found = find(dir.path(), Layer::Serve).unwrap();
+        assert!(token.hash().is_of(&found.token().unwrap()));
+        assert!(!format!("{found:?}").contains("twofold_"));
+    }
+
     #[tokio::test]
     async fn a_server_is_found_while_it_lives() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(find(dir.path(), Layer::Serve), None);
-        let file = RunFile::publish(dir.path(), Layer::Serve, "http://127.0.0.1:5").await.unwrap().unwrap();
-        let expected = Running { pid: std::process::id(), url: "http://127.0.0.1:5".into(), pg: None };
-        assert_eq!(find(dir.path(), Layer::Serve), Some(expected));
+        let file =
+            RunFile::publish(dir.path(), Layer::Serve, &at("http://127.0.0.1:5")).await.unwrap().unwrap();
+        assert_eq!(find(dir.path(), Layer::Serve), Some(at("http://127.0.0.1:5")));
         assert_eq!(find(dir.path(), Layer::Speed), None);
         drop(file);
         assert_eq!(find(dir.path(), Layer::Serve), None);
@@ -141,7 +214,7 @@ mod tests {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, r#"{"pid":1,"url":"http://127.0.0.1:1234567890-long"}"#).unwrap();
         assert_eq!(find(dir.path(), Layer::Speed), None);
-        let file = RunFile::publish(dir.path(), Layer::Speed, "http://x").await.unwrap();
+        let file = RunFile::publish(dir.path(), Layer::Speed, &at("http://x")).await.unwrap();
         assert!(file.is_some());
         assert_eq!(find(dir.path(), Layer::Speed).unwrap().url, "http://x");
     }
@@ -149,8 +222,8 @@ mod tests {
     #[tokio::test]
     async fn the_first_of_two_servers_is_the_one_that_is_found() {
         let dir = tempfile::tempdir().unwrap();
-        let _first = RunFile::publish(dir.path(), Layer::Serve, "http://first").await.unwrap().unwrap();
-        assert!(RunFile::publish(dir.path(), Layer::Serve, "http://second").await.unwrap().is_none());
+        let _first = RunFile::publish(dir.path(), Layer::Serve, &at("http://first")).await.unwrap().unwrap();
+        assert!(RunFile::publish(dir.path(), Layer::Serve, &at("http://second")).await.unwrap().is_none());
         assert_eq!(find(dir.path(), Layer::Serve).unwrap().url, "http://first");
     }
 

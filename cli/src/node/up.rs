@@ -3,11 +3,10 @@
 //! It answers on two addresses: users on that of serving, and other processes of the project (a `serve` or a `batch`
 //! of its own) on that of the speed layer.
 
-use super::http::Listener;
+use super::entrance::Entrance;
 use super::lock::DataLock;
-use super::pg;
 use super::reload::Reload;
-use super::run_file::{Layer, RunFile};
+use super::run_file::{Layer, RunFile, Running};
 use super::schedule;
 use super::shutdown::Shutdown;
 use super::site::{Site, Stores};
@@ -18,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 use twofold_common::{Intake, Listening};
-use twofold_serving::Serving;
+use twofold_serving::{Limits, Serving};
 
 /// Where to listen instead of where `twofold.toml` says.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,13 +28,14 @@ pub struct Listen {
     pub speed: Option<SocketAddr>,
     /// Serving, for clients of PostgreSQL.
     pub pg: Option<Listening>,
+    /// Also where others can reach it, without TLS and tokens.
+    pub insecure: bool,
 }
 
 /// A running `twofold up`.
 #[derive(Debug)]
 pub struct Up {
-    url: String,
-    pg_url: Option<String>,
+    running: Running,
     site: Site,
     tasks: JoinSet<Result<()>>,
     _run_files: [Option<RunFile>; 2],
@@ -50,49 +50,43 @@ impl Up {
     /// What keeps it from starting. Nothing is written if the project is wrong, an address in use, or the data
     /// directory another process's.
     pub async fn start(site: Site, listen: Listen, command: &str, shutdown: &Shutdown) -> Result<Self> {
-        let config = &site.project.config;
         DataLock::check(site.data_dir())?;
-        let serve = Listener::bind(listen.serve.unwrap_or(config.serve.listen), SERVE_SETTING).await?;
-        let speed = Listener::bind(listen.speed.unwrap_or(config.speed.listen), SPEED_SETTING).await?;
-        let postgres = pg::bind(listen.pg, config).await?;
+        let serve = Entrance::of_serving(&site, &listen).take().await?;
+        let speed = Entrance::of_speed(&site, &listen).take().await?;
         let stores = site.stores().await?;
+        let (serve, speed) = (serve.gated(&stores).await?, speed.gated(&stores).await?);
         let node = SpeedNode::open(&site, &stores, command).await?;
 
         let mut tasks = JoinSet::new();
         node.start(shutdown, &mut tasks);
-        let (speed_url, url) = (speed.url(), serve.url());
+        let (at_speed, running) = (speed.running(), serve.running());
         // One process, one memory: both addresses share the room.
-        let intake = Arc::new(Intake::new(&config.ingest));
-        spawn_server(&mut tasks, speed, twofold_speed::app_with(node.layer(), Arc::clone(&intake)), shutdown);
-        let serving = serving(&stores, &node);
+        let intake = Arc::new(Intake::new(&site.project.config.ingest));
+        speed.open(twofold_speed::app_with(node.layer(), Arc::clone(&intake)), &mut tasks, shutdown)?;
+        let serving = serving(&site, &stores, &node);
         let app = twofold_serving::app_with(Arc::clone(&serving), intake);
-        spawn_server(&mut tasks, serve, app, shutdown);
-        tasks.spawn(close_on(shutdown.clone(), Arc::clone(&serving)));
-        let pg_url = postgres.as_ref().map(pg::url);
-        if let Some(postgres) = postgres {
-            pg::spawn(&mut tasks, postgres, &serving, shutdown);
-        }
+        serve.open_serving(app, &serving, &mut tasks, shutdown)?;
         tasks.spawn(Reload::of_node(&node, &stores, Some(serving)).run(shutdown.clone()));
         tasks.spawn(schedule::run(node.site().subscribe(), stores, node.layer(), shutdown.clone()));
         tasks.spawn(watch_building(node.layer(), shutdown.clone()));
         let run_files = [
-            RunFile::publish(site.data_dir(), Layer::Speed, &speed_url).await?,
-            RunFile::publish_all(site.data_dir(), Layer::Serve, &url, pg_url.as_deref()).await?,
+            RunFile::publish(site.data_dir(), Layer::Speed, &at_speed).await?,
+            RunFile::publish(site.data_dir(), Layer::Serve, &running).await?,
         ];
         if run_files[1].is_none() {
             tracing::warn!("another server of this project was first: commands go to that one");
         }
-        Ok(Self { url, pg_url, site, tasks, _run_files: run_files, node })
+        Ok(Self { running, site, tasks, _run_files: run_files, node })
     }
 
-    /// Where users ask.
+    /// Where users ask over HTTP.
     pub fn url(&self) -> &str {
-        &self.url
+        &self.running.url
     }
 
-    /// Where clients of PostgreSQL connect to, if they may.
-    pub fn pg_url(&self) -> Option<&str> {
-        self.pg_url.as_deref()
+    /// Where users ask, over all protocols.
+    pub fn running(&self) -> &Running {
+        &self.running
     }
 
     /// The project.
@@ -114,9 +108,6 @@ impl Up {
     }
 }
 
-pub(crate) const SERVE_SETTING: &str = "--listen, or `listen` in [serve] of twofold.toml";
-pub(crate) const SPEED_SETTING: &str = "`listen` in [speed] of twofold.toml";
-
 /// Waits for all tasks; the first that fails is the result.
 pub(crate) async fn join(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
     while let Some(done) = tasks.join_next().await {
@@ -125,26 +116,10 @@ pub(crate) async fn join(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn spawn_server(
-    tasks: &mut JoinSet<Result<()>>,
-    listener: Listener,
-    app: axum::Router,
-    shutdown: &Shutdown,
-) {
-    let server = listener.answer(app, shutdown.clone());
-    tasks.spawn(async move { server.await? });
-}
-
-/// Lets go of those who watch views when the switch is flipped: they would stay for ever.
-pub(crate) async fn close_on(shutdown: Shutdown, serving: Arc<Serving>) -> Result<()> {
-    shutdown.requested().await;
-    serving.close();
-    Ok(())
-}
-
-fn serving(stores: &Stores, node: &SpeedNode) -> Arc<Serving> {
+fn serving(site: &Site, stores: &Stores, node: &SpeedNode) -> Arc<Serving> {
     let (archive, batch_views) = (stores.archive.clone(), stores.batch_views.clone());
-    Arc::new(Serving::with_versions(node.engine().versions(), archive, batch_views, node.layer()))
+    let serving = Serving::with_versions(node.engine().versions(), archive, batch_views, node.layer());
+    Arc::new(serving.with_limits(Limits::new(&site.project.config.limits)))
 }
 
 #[cfg(test)]
@@ -167,8 +142,8 @@ mod tests {
     async fn start(dir: &Path, shutdown: &Shutdown) -> Result<Up> {
         let free = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let site = Site::load(dir, &Functions::new()).await.unwrap();
-        Up::start(site, Listen { serve: free, speed: free, pg: Some(Listening::Off) }, "twofold up", shutdown)
-            .await
+        let listen = Listen { serve: free, speed: free, pg: Some(Listening::Off), insecure: false };
+        Up::start(site, listen, "twofold up", shutdown).await
     }
 
     async fn clicks(dir: &Path) -> (bool, String) {
@@ -204,7 +179,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_in_use_leaves_nothing_behind() {
         let dir = project();
-        let taken = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "").await.unwrap();
+        let taken = crate::node::Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "").await.unwrap();
         let address = taken.url().trim_start_matches("http://").parse().unwrap();
         let listen = Listen { serve: Some(address), ..Listen::default() };
         let (_stopper, shutdown) = Shutdown::new();

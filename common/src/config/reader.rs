@@ -86,6 +86,30 @@ impl<'a> Section<'a> {
         self.text(key, "a directory", |text| (!text.is_empty()).then(|| PathBuf::from(text)))
     }
 
+    /// A path of a file that is not empty.
+    pub(super) fn file(&self, key: &str) -> Result<Option<PathBuf>> {
+        self.text(key, "a file", |text| (!text.is_empty()).then(|| PathBuf::from(text)))
+    }
+
+    /// A list of texts that `parse` accepts; none if the key is not there.
+    pub(super) fn texts(
+        &self,
+        key: &str,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<String>,
+    ) -> Result<Vec<String>> {
+        let list = self.read(key, expected, |value| {
+            value.as_array()?.iter().map(|item| item.get_ref().as_str().and_then(&parse)).collect()
+        });
+        Ok(list?.unwrap_or_default())
+    }
+
+    /// The error for a key that needs another beside it.
+    pub(super) fn lacks(&self, key: &str, other: &str) -> Error {
+        let span = self.get(key).map(|value| value.span()).unwrap_or_default();
+        self.source.error(span, format!("`{key}`{} needs {other}, beside it", self.place()))
+    }
+
     /// An address to listen on.
     pub(super) fn address(&self, key: &str) -> Result<Option<SocketAddr>> {
         self.text(key, "an IP address and a port, as \"127.0.0.1:8660\"", |text| text.parse().ok())

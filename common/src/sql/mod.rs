@@ -15,6 +15,7 @@
 //! A query without windows is not changed.
 
 mod group_window;
+mod size;
 mod spark;
 mod table_function;
 mod tokens;
@@ -38,10 +39,12 @@ static DIALECT: GenericDialect = GenericDialect {};
 /// The one statement of `sql`, ready to be planned.
 ///
 /// # Errors
-/// `Invalid` if it is not one statement, or calls a window function in a way that it cannot be.
+/// `Invalid` if it is not one statement, is too large, or calls a window function in a way that it cannot be.
 pub(crate) fn statement(sql: &str, state: &SessionState) -> Result<Statement> {
+    size::check_bytes(sql)?;
     let tokens = Tokenizer::new(&DIALECT, sql).tokenize_with_location();
     let tokens = tokens.map_err(|e| engine_error(ParserError::from(e)))?;
+    size::check_steps(&tokens)?;
     let limit = state.config_options().sql_parser.recursion_limit.get();
     let mut parser = DFParserBuilder::new(exchange_tokens(tokens))
         .with_dialect(&DIALECT)

@@ -9,7 +9,7 @@ use twofold_common::{Error, Intake, Interrupted, Kind, wire};
 
 /// An error and the status that tells of it.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     status: StatusCode,
     kind: Kind,
     problem: Value,

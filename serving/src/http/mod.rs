@@ -46,7 +46,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::{Extension, Json, Router};
-use failure::Failure;
+pub(crate) use failure::Failure;
 use std::sync::Arc;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
@@ -88,6 +88,7 @@ async fn status(State(serving): State<Arc<Serving>>) -> Result<Json<Status>, Fai
 async fn metrics(State(serving): State<Arc<Serving>>) -> Result<impl IntoResponse, Failure> {
     let speed = serving.speed.status().await.ok();
     serving.metrics.watched(serving.changes.subscribers());
+    serving.metrics.taken(&serving.limits);
     let text = serving.metrics.encode(speed.as_ref(), &serving.audits().await)?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
 }

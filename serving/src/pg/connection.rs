@@ -11,6 +11,7 @@ use super::query::Prepared;
 use super::service::{Service, session};
 use super::startup::{Registered, Startup};
 use super::wire::Wire;
+use crate::access::Access;
 use datafusion_postgres::pgwire::api::store::PortalStore;
 use datafusion_postgres::pgwire::api::{
     ClientInfo, ClientPortalStore, DefaultClient, NoopHandler, PgWireConnectionState,
@@ -23,12 +24,16 @@ use datafusion_postgres::pgwire::messages::{
 use datafusion_postgres::pgwire::tokio::server::{PgWireMessageServerCodec, process_error, process_message};
 use futures::SinkExt;
 use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::codec::{Decoder, Framed};
+use tokio_util::either::Either;
 use twofold_common::foreign::guard;
 
 /// How long a client may take until its connection has begun.
@@ -42,7 +47,8 @@ const CHUNK: usize = 16 << 10;
 /// How long a client that is told that its connection ends may take to hear it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-type Socket = Framed<Wire, PgWireMessageServerCodec<Prepared>>;
+type Socket = Framed<Stream, PgWireMessageServerCodec<Prepared>>;
+type Stream = Either<Wire, Box<TlsStream<Wire>>>;
 
 /// What ends a connection without a word.
 struct Ended;
@@ -56,17 +62,15 @@ pub(super) async fn serve(
 ) {
     let Ok(address) = socket.peer_addr() else { return };
     let Ok(wire) = Wire::new(socket) else { return };
-    let codec = PgWireMessageServerCodec::new(DefaultClient::new(address, false));
-    let mut socket = Framed::new(wire.clone(), codec);
-    let mut connection = Connection::new(pg);
+    let connection = Connection::new(pg, address);
     let deadline = Instant::now() + startup_within;
     let begun = tokio::select! {
-        begun = timeout_at(deadline, connection.begin(&mut socket)) => begun.unwrap_or(Err(Ended)),
+        begun = timeout_at(deadline, connection.begin(wire.clone())) => begun.unwrap_or(Err(Ended)),
         () = wire.clone().gone() => Err(Ended),
     };
-    if begun.is_err() {
-        return;
-    }
+    let Ok(mut socket) = begun else { return };
+    let Some(access) = connection.startup.access().cloned() else { return };
+    let mut shut_out = std::pin::pin!(connection.startup.gate.shut_out(&access));
     let mut stop = std::pin::pin!(stop);
     // Between a query's first message and its last one nothing is stopped.
     let mut between = true;
@@ -74,6 +78,7 @@ pub(super) async fn serve(
         let next = tokio::select! {
             biased;
             () = stop.as_mut(), if between => Err(Failure::fatal(state::STOPPING, "the server is being stopped").into()),
+            () = shut_out.as_mut() => Err(shut_out_now().into()),
             next = next(&mut socket) => next,
         };
         if let Ok(Some(message)) = &next {
@@ -81,7 +86,10 @@ pub(super) async fn serve(
         }
         let ended = match next {
             Ok(None) | Ok(Some(PgWireFrontendMessage::Terminate(_))) => Err(Ended),
-            Ok(Some(message)) => connection.answer(&mut socket, message, &wire).await,
+            Ok(Some(message)) => {
+                let answer = connection.answer(&mut socket, message, &wire, &access);
+                access.clone().scope(answer).await
+            }
             Err(e) => tell(&mut socket, e, false).await,
         };
         if ended.is_err() {
@@ -90,35 +98,52 @@ pub(super) async fn serve(
     }
 }
 
+fn shut_out_now() -> Failure {
+    Failure::fatal(state::STOPPING, "the token that this connection came with has expired or was revoked")
+}
+
 /// What answers on a connection.
 struct Connection {
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
     startup: Arc<Startup>,
     service: Arc<Service>,
     nothing: Arc<NoopHandler>,
 }
 
 impl Connection {
-    fn new(pg: Arc<Pg>) -> Self {
-        let startup = Arc::new(Startup { connections: Arc::clone(&pg.connections) });
-        Self { startup, service: Arc::new(Service { pg }), nothing: Arc::new(NoopHandler) }
+    fn new(pg: Arc<Pg>, address: SocketAddr) -> Self {
+        let (connections, gate, tls) = (Arc::clone(&pg.connections), Arc::clone(&pg.gate), pg.tls.clone());
+        let startup = Arc::new(Startup::new(connections, gate, tls.is_none()));
+        let service = Arc::new(Service { pg });
+        Self { address, tls, startup, service, nothing: Arc::new(NoopHandler) }
+    }
+
+    fn framed(&self, stream: Stream) -> Socket {
+        let client = DefaultClient::new(self.address, matches!(stream, Either::Right(_)));
+        Framed::new(stream, PgWireMessageServerCodec::new(client))
     }
 
     /// Everything up to the moment at which queries may be sent. A connection that cancels another one has no more.
-    async fn begin(&mut self, socket: &mut Socket) -> Result<(), Ended> {
+    async fn begin(&self, wire: Wire) -> Result<Socket, Ended> {
+        let mut socket = self.framed(Either::Left(wire));
         while !matches!(socket.state(), PgWireConnectionState::ReadyForQuery) {
-            let message = match next(socket).await {
+            let message = match next(&mut socket).await {
                 Ok(Some(message)) => message,
                 Ok(None) => return Err(Ended),
-                Err(e) => return tell(socket, e, false).await,
+                Err(e) => {
+                    drop(tell(&mut socket, e, false).await);
+                    return Err(Ended);
+                }
             };
             match message {
-                PgWireFrontendMessage::SslNegotiation(asked) => self.negotiate(socket, &asked).await?,
+                PgWireFrontendMessage::SslNegotiation(asked) => socket = self.negotiate(socket, &asked).await?,
                 PgWireFrontendMessage::CancelRequest(request) => {
                     self.startup.connections.cancel(request.pid, &request.secret_key);
                     return Err(Ended);
                 }
                 message => {
-                    if let Err(e) = self.process(socket, message).await {
+                    if let Err(e) = self.process(&mut socket, message).await {
                         let e = match e {
                             PgWireError::UserError(mut info) => {
                                 info.severity = "FATAL".into();
@@ -127,30 +152,50 @@ impl Connection {
                             }
                             e => e,
                         };
-                        drop(tell(socket, e, false).await);
+                        drop(tell(&mut socket, e, false).await);
                         return Err(Ended);
                     }
                 }
             }
         }
-        Ok(())
+        Ok(socket)
     }
 
-    /// There is no encryption yet: the client goes on without, or leaves.
-    async fn negotiate(&self, socket: &mut Socket, asked: &SslNegotiationMetaMessage) -> Result<(), Ended> {
-        let refused = match asked {
-            SslNegotiationMetaMessage::PostgresSsl(_) => {
+    /// A client that asks for TLS gets it, if it is spoken here; else it goes on without, or leaves.
+    async fn negotiate(
+        &self,
+        mut socket: Socket,
+        asked: &SslNegotiationMetaMessage,
+    ) -> Result<Socket, Ended> {
+        let refused = match (asked, &self.tls) {
+            (SslNegotiationMetaMessage::PostgresSsl(_), Some(tls)) if !socket.is_secure() => {
+                let accepted = PgWireBackendMessage::SslResponse(SslResponse::Accept);
+                socket.send(accepted).await.map_err(|_| Ended)?;
+                let parts = socket.into_parts();
+                // What was sent in clear before must not count as sent within.
+                let Either::Left(wire) = parts.io else { return Err(Ended) };
+                if !parts.read_buf.is_empty() {
+                    return Err(Ended);
+                }
+                let stream = tls.accept(wire).await.map_err(|error| {
+                    tracing::debug!(%error, "a connection did not come to speak TLS");
+                    Ended
+                })?;
+                return Ok(self.framed(Either::Right(Box::new(stream))));
+            }
+            (SslNegotiationMetaMessage::PostgresSsl(_), _) => {
                 PgWireBackendMessage::SslResponse(SslResponse::Refuse)
             }
-            SslNegotiationMetaMessage::PostgresGss(_) => {
+            (SslNegotiationMetaMessage::PostgresGss(_), _) => {
                 PgWireBackendMessage::GssEncResponse(GssEncResponse::Refuse)
             }
-            SslNegotiationMetaMessage::None => {
+            (SslNegotiationMetaMessage::None, _) => {
                 socket.set_state(PgWireConnectionState::AwaitingStartup);
-                return Ok(());
+                return Ok(socket);
             }
         };
-        socket.send(refused).await.map_err(|_| Ended)
+        socket.send(refused).await.map_err(|_| Ended)?;
+        Ok(socket)
     }
 
     async fn process(&self, socket: &mut Socket, message: PgWireFrontendMessage) -> PgWireResult<()> {
@@ -166,6 +211,7 @@ impl Connection {
         socket: &mut Socket,
         message: PgWireFrontendMessage,
         wire: &Wire,
+        access: &Access,
     ) -> Result<(), Ended> {
         let extended = message.is_extended_query();
         let registered = socket.session_extensions().get::<Registered>().ok_or(Ended)?;
@@ -186,6 +232,7 @@ impl Connection {
                 let message = "canceling statement due to statement timeout";
                 Err(Failure::new(state::CANCELLED, message.into()).into())
             }
+            () = self.startup.gate.shut_out(access) => Err(shut_out_now().into()),
             () = wire.clone().gone() => return Err(Ended),
         };
         match answered {
@@ -249,6 +296,7 @@ fn length(buffer: &[u8], at: PgWireConnectionState) -> Result<Option<usize>, Fai
         PgWireConnectionState::AwaitingSslRequest | PgWireConnectionState::AwaitingStartup => {
             (0, 8, STARTUP_LIMIT)
         }
+        PgWireConnectionState::AuthenticationInProgress => (1, 4, STARTUP_LIMIT),
         _ => (1, 4, MESSAGE_LIMIT),
     };
     let Some(length) =

@@ -23,8 +23,11 @@ pub(super) mod state {
     pub(crate) const NO_TRANSACTION: &str = "25P01";
     pub(crate) const FAILED_TRANSACTION: &str = "25P02";
     pub(crate) const NO_STATEMENT: &str = "26000";
+    pub(crate) const NOT_LET_IN: &str = "28000";
+    pub(crate) const WRONG_PASSWORD: &str = "28P01";
     pub(crate) const NO_CURSOR: &str = "34000";
     pub(crate) const CONFLICT: &str = "40001";
+    pub(crate) const FORBIDDEN: &str = "42501";
     pub(crate) const SYNTAX: &str = "42601";
     pub(crate) const AMBIGUOUS_COLUMN: &str = "42702";
     pub(crate) const NO_COLUMN: &str = "42703";
@@ -114,6 +117,8 @@ impl From<Failure> for PgWireError {
 
 fn code(error: &Error) -> &'static str {
     match error.kind() {
+        Kind::Unauthenticated => state::NOT_LET_IN,
+        Kind::Forbidden => state::FORBIDDEN,
         Kind::NotFound => state::NO_TABLE,
         Kind::Conflict => state::CONFLICT,
         Kind::Busy => state::TOO_MANY,

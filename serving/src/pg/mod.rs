@@ -37,29 +37,41 @@ mod types;
 mod value;
 mod wire;
 
+use crate::access::Gate;
 use crate::query::Serving;
 use names::Names;
 use startup::Connections;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 use twofold_common::Catalog;
 
+/// The name of the protocol within TLS (ALPN).
+pub const PG_ALPN: &str = "postgresql";
 /// How many versions of a project have their names ready: the current one, and the one before it.
 const VERSIONS: usize = 2;
 
 /// A server that speaks PostgreSQL's wire protocol.
-#[derive(Debug)]
 pub struct Pg {
     serving: Arc<Serving>,
+    gate: Arc<Gate>,
+    tls: Option<TlsAcceptor>,
     connections: Arc<Connections>,
     /// The newest last.
     names: Mutex<Vec<Arc<Names>>>,
 }
 
+impl std::fmt::Debug for Pg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pg").field("serving", &self.serving).finish_non_exhaustive()
+    }
+}
+
 impl Pg {
-    /// Answers from this serving layer.
-    pub fn new(serving: Arc<Serving>) -> Arc<Self> {
-        Arc::new(Self { serving, connections: Arc::default(), names: Mutex::default() })
+    /// Answers from this serving layer to those whom the gate lets in, over TLS if that is spoken here.
+    pub fn new(serving: Arc<Serving>, gate: Arc<Gate>, tls: Option<TlsAcceptor>) -> Arc<Self> {
+        let (connections, names) = (Arc::default(), Mutex::default());
+        Arc::new(Self { serving, gate, tls, connections, names })
     }
 
     /// Answers on one connection, until it ends or `stop` does and nothing is being answered on it.

@@ -11,13 +11,14 @@
 use super::functions;
 use super::information::{self, Relation};
 use super::system;
+use crate::access::Access;
 use async_trait::async_trait;
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
     TableProvider,
 };
 use datafusion::error::{DataFusionError, Result as EngineResult};
-use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
@@ -79,7 +80,7 @@ impl Names {
 
     async fn plan_as_ours(&self, query: &str, session: &SessionContext) -> Result<LogicalPlan> {
         let state = session.state();
-        self.catalog.plan_statement(Catalog::parse(query, &state)?, &state).await
+        self.plan_allowed(Catalog::parse(query, &state)?, &state).await
     }
 
     async fn plan_as_postgresql(&self, query: &str, session: &SessionContext) -> Result<LogicalPlan> {
@@ -87,7 +88,20 @@ impl Names {
         let parsed = parsed.map_err(|e| Error::Engine(DataFusionError::SQL(Box::new(e), None)))?;
         let [statement] = <[_; 1]>::try_from(parsed)
             .map_err(|found| Error::Invalid(format!("expected one query, found {}", found.len())))?;
-        self.catalog.plan_statement(Statement::Statement(Box::new(statement)), &session.state()).await
+        self.plan_allowed(Statement::Statement(Box::new(statement)), &session.state()).await
+    }
+
+    /// The plan of a statement whose relations who asks may read; the system catalogs are there for everybody.
+    async fn plan_allowed(&self, statement: Statement, state: &SessionState) -> Result<LogicalPlan> {
+        let access = Access::current();
+        if !access.is_admin() {
+            for relation in state.resolve_table_references(&statement)? {
+                if !matches!(relation.schema(), Some(PG_CATALOG | INFORMATION_SCHEMA)) {
+                    access.may_read(relation.table())?;
+                }
+            }
+        }
+        self.catalog.plan_statement(statement, state).await
     }
 
     async fn session(&self, query: &str) -> Result<&SessionContext> {
@@ -97,7 +111,7 @@ impl Names {
     }
 
     /// The configuration by which plans of these names are analyzed.
-    pub(super) fn state(&self) -> datafusion::execution::SessionState {
+    pub(super) fn state(&self) -> SessionState {
         self.catalog.session().state()
     }
 }

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use datafusion::common::ParamValues;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion_postgres::pgwire::api::Type;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use twofold_common::{Catalog, Error, Result};
+use std::sync::{Arc, Weak};
+use twofold_common::{Catalog, Result};
 
 /// A statement that is prepared to be run, maybe more than once.
 #[derive(Debug, Clone)]
@@ -40,19 +40,20 @@ struct Ask<'a> {
     user: &'a str,
     known: Option<&'a PreparedQuery>,
     values: Option<ParamValues>,
-    /// The version of the project that it was planned for last.
-    planned_for: Mutex<Weak<Catalog>>,
 }
 
 #[async_trait]
 impl Planner for Ask<'_> {
+    fn statement(&self) -> &str {
+        self.text
+    }
+
     async fn plan(&self, catalog: &Arc<Catalog>) -> Result<LogicalPlan> {
         let known = self.known.filter(|known| std::ptr::eq(known.of.as_ptr(), Arc::as_ptr(catalog)));
         let plan = match known {
             Some(known) => known.plan.clone(),
             None => self.pg.names(catalog).plan(self.text, self.user).await?,
         };
-        *self.planned_for.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(catalog);
         match &self.values {
             Some(values) => Ok(plan.replace_params_with_values(values)?),
             None => Ok(plan),
@@ -92,13 +93,12 @@ impl Pg {
         types: &[Option<Type>],
         user: &str,
     ) -> Result<PreparedQuery, Failure> {
-        let ask = Ask { pg: self, text, user, known: None, values: None, planned_for: Mutex::default() };
-        let plan = self.serving.plan(&ask).await?;
-        let of = ask.planned_for.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let ask = Ask { pg: self, text, user, known: None, values: None };
+        let (catalog, plan) = self.serving.plan(&ask).await?;
+        let of = Arc::downgrade(&catalog);
         let expected = Expected::of(&plan, types)?;
         // With values in it, so that it has types where they come from these.
         let typed = plan.clone().replace_params_with_values(&expected.nulls()?)?;
-        let catalog = of.upgrade().ok_or_else(|| Error::Conflict("the project changed meanwhile".into()))?;
         let session = self.names(&catalog).state();
         let analyzed = session.analyzer().execute_and_check(typed, session.config_options(), |_, _| {})?;
         let schema = analyzed.schema().as_arrow().clone();
@@ -107,8 +107,8 @@ impl Pg {
 
     /// Runs a query that came as it is.
     pub(super) async fn run(&self, text: &str, user: &str) -> Result<(SchemaRef, Source, bool), Failure> {
-        let ask = Ask { pg: self, text, user, known: None, values: None, planned_for: Mutex::default() };
-        let Streamed { schema, batches, previous } = self.serving.stream(&ask).await?;
+        let ask = Ask { pg: self, text, user, known: None, values: None };
+        let Streamed { schema, batches, previous, .. } = self.serving.stream(&ask).await?;
         Ok((schema, Source::new(batches), previous))
     }
 
@@ -125,9 +125,8 @@ impl Pg {
             user,
             known: Some(query),
             values: Some(values),
-            planned_for: Mutex::default(),
         };
-        let Streamed { schema, batches, previous } = self.serving.stream(&ask).await?;
+        let Streamed { schema, batches, previous, .. } = self.serving.stream(&ask).await?;
         let types = |schema: &Schema| -> Vec<Type> {
             schema.fields().iter().map(|field| super::types::pg_type(field)).collect()
         };

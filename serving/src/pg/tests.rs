@@ -20,7 +20,7 @@ impl Server {
     async fn start(startup_within: Duration) -> Self {
         let world = World::new().await;
         let serving = world.serving();
-        let pg = Pg::new(Arc::clone(&serving));
+        let pg = Pg::new(Arc::clone(&serving), Gate::open(), None);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
