@@ -5,6 +5,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use twofold_common::Listening;
 use twofold_speed::Format;
 
 /// Keeps SQL views over event streams exact and fresh: folded nightly over the archive, continuously over the stream,
@@ -80,6 +81,9 @@ pub struct UpArgs {
     /// Where to answer, instead of `listen` in [serve] of twofold.toml; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Where to answer Arrow Flight SQL, instead of `flight_listen` in [serve] of twofold.toml; or off
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub flight_listen: Option<Listening>,
 }
 
 /// `twofold speed`
@@ -96,6 +100,9 @@ pub struct ServeArgs {
     /// Where to answer, instead of `listen` in [serve] of twofold.toml; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Where to answer Arrow Flight SQL, instead of `flight_listen` in [serve] of twofold.toml; or off
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub flight_listen: Option<Listening>,
 }
 
 /// `twofold batch`
@@ -303,8 +310,11 @@ mod tests {
         assert!(Args::try_parse_from("twofold audit --all --sample 3".split(' ')).is_err());
         let Command::Gc(gc) = parse("twofold gc --dry-run --older-than 5m").command else { panic!() };
         assert!(gc.dry_run && gc.older_than == Duration::from_secs(300));
-        let Command::Up(up) = parse("twofold up --listen 127.0.0.1:0").command else { panic!() };
+        let up = parse("twofold up --listen 127.0.0.1:0 --flight-listen off").command;
+        let Command::Up(up) = up else { panic!() };
         assert_eq!(up.listen, Some(SocketAddr::from(([127, 0, 0, 1], 0))));
+        assert_eq!(up.flight_listen, Some(Listening::Off));
+        assert!(Args::try_parse_from("twofold serve --flight-listen on".split(' ')).is_err());
     }
 
     #[test]

@@ -7,16 +7,18 @@
 //! Every error is one line: file, line, key, what was expected and what was found.
 
 mod duration;
+mod listening;
 mod reader;
 mod schedule;
 
+pub use listening::Listening;
 pub use schedule::Schedule;
 
 use crate::error::{Error, Result};
 use crate::ingest::REMEMBER_KEYS;
 use crate::memory;
 use reader::{Document, Section};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use url::Url;
@@ -29,7 +31,7 @@ const TOP: &[&str] =
 const ARCHIVE: &[&str] = &["segment_rows", "segment_age"];
 const INGEST: &[&str] = &["remember_keys", "waiting", "waiting_requests", "body_timeout"];
 const SPEED: &[&str] = &["listen", "url", "epoch_rows", "epoch_interval", "retire_grace"];
-const SERVE: &[&str] = &["listen"];
+const SERVE: &[&str] = &["listen", "flight_listen"];
 const BATCH: &[&str] = &["schedule"];
 const TABLES: &[&str] = &["reload"];
 /// What is expected where bytes are told.
@@ -125,6 +127,13 @@ pub struct SpeedConfig {
 pub struct ServeConfig {
     /// `listen`: where users ask. Default 127.0.0.1:8660.
     pub listen: SocketAddr,
+    /// `flight_listen`: where Arrow Flight SQL is answered. Without it at [`FLIGHT`](Self::FLIGHT), if that is free.
+    pub flight_listen: Option<Listening>,
+}
+
+impl ServeConfig {
+    /// Where Arrow Flight SQL is answered if nobody says otherwise.
+    pub const FLIGHT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8663);
 }
 
 /// `[batch]`: the batch layer.
@@ -171,7 +180,7 @@ impl Default for Config {
                 epoch_interval: Duration::from_millis(5),
                 retire_grace: Duration::from_secs(60),
             },
-            serve: ServeConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8660)) },
+            serve: ServeConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8660)), flight_listen: None },
             batch: BatchConfig { schedule: Schedule::Every(Duration::from_secs(3600)) },
             tables: TablesConfig { reload: Duration::from_secs(10) },
             memory: MemoryConfig { limit: memory::half_of_machine() },
@@ -233,11 +242,20 @@ impl Config {
     }
 
     fn check(&self, file: &str) -> Result<()> {
-        if self.speed.listen == self.serve.listen && self.speed.listen.port() != 0 {
-            return Err(Error::Invalid(format!(
-                "{file}: `listen` in [speed] and in [serve] are both {}; give each its own port",
-                self.speed.listen
-            )));
+        let mut taken = vec![("`listen` in [speed]", self.speed.listen)];
+        let flight = self.serve.flight_listen.map(|listening| ("`flight_listen` in [serve]", listening));
+        let beside = [flight].into_iter().flatten().filter_map(|(name, listening)| match listening {
+            Listening::At(address) => Some((name, address)),
+            Listening::Off => None,
+        });
+        for (name, address) in [("`listen` in [serve]", self.serve.listen)].into_iter().chain(beside) {
+            if let Some((first, _)) = taken.iter().find(|(_, other)| *other == address && address.port() != 0)
+            {
+                return Err(Error::Invalid(format!(
+                    "{file}: {first} and {name} are both {address}; give each its own port"
+                )));
+            }
+            taken.push((name, address));
         }
         Ok(())
     }
@@ -308,7 +326,10 @@ fn speed(section: &Section<'_>, default: SpeedConfig) -> Result<SpeedConfig> {
 }
 
 fn serve(section: &Section<'_>, default: ServeConfig) -> Result<ServeConfig> {
-    Ok(ServeConfig { listen: section.address("listen")?.unwrap_or(default.listen) })
+    Ok(ServeConfig {
+        listen: section.address("listen")?.unwrap_or(default.listen),
+        flight_listen: section.text("flight_listen", Listening::EXPECTED, |text| text.parse().ok())?,
+    })
 }
 
 fn batch(section: &Section<'_>, default: BatchConfig) -> Result<BatchConfig> {
@@ -363,7 +384,7 @@ mod tests {
              [archive]\nsegment_rows = 1_0\nsegment_age = '2h'\n\
              [ingest]\nremember_keys = '2d'\nwaiting = '5 MiB'\nwaiting_requests = 6\nbody_timeout = '8s'\n\
              [speed]\nlisten = '0.0.0.0:1'\nurl = 'http://speed:1/'\nepoch_rows = 3\nepoch_interval = '7ms'\n\
-             retire_grace = '0s'\n[serve]\nlisten = '[::1]:2'\n[batch]\nschedule = 'off'\n\
+             retire_grace = '0s'\n[serve]\nlisten = '[::1]:2'\nflight_listen = 'off'\n[batch]\nschedule = 'off'\n\
              [tables]\nreload = '0s'\n[memory]\nlimit = '3 MiB'\n[alerts]\nwebhook = 'http://h/x/?k=v'",
         );
         let expected = Config {
@@ -383,7 +404,7 @@ mod tests {
                 epoch_interval: Duration::from_millis(7),
                 retire_grace: Duration::ZERO,
             },
-            serve: ServeConfig { listen: "[::1]:2".parse().unwrap() },
+            serve: ServeConfig { listen: "[::1]:2".parse().unwrap(), flight_listen: Some(Listening::Off) },
             batch: BatchConfig { schedule: Schedule::Off },
             tables: TablesConfig { reload: Duration::ZERO },
             memory: MemoryConfig { limit: 3 << 20 },
@@ -428,6 +449,7 @@ mod tests {
         assert!(error("[archive]\nsegment_age = '10 parsecs'").contains("expected a duration above zero"));
         assert!(error("[archive]\nsegment_age = '0s'").contains("expected a duration above zero"));
         assert!(error("[speed]\nlisten = 'localhost'").contains("expected an IP address and a port"));
+        assert!(error("[serve]\nflight_listen = 'on'").contains("a port, as \"127.0.0.1:8663\", or \"off\""));
         assert!(error("[speed]\nurl = 'ftp://x'").contains("expected a URL"));
         assert!(error("[alerts]\nwebhook = 'https://x'").contains("expected a URL"));
         assert!(error("[batch]\nschedule = 'hourly'").contains("expected \"every 1h\""));
@@ -438,6 +460,14 @@ mod tests {
     #[test]
     fn two_layers_on_one_address_are_refused() {
         assert!(error("[speed]\nlisten = '127.0.0.1:8660'").contains("are both 127.0.0.1:8660"));
+        for taken in ["8660", "8661"] {
+            let message = error(&format!("[serve]\nflight_listen = '127.0.0.1:{taken}'"));
+            assert!(message.contains("`flight_listen` in [serve] are both 127.0.0.1:"), "{message}");
+        }
+        let free = parse(
+            "[speed]\nlisten = '127.0.0.1:0'\n[serve]\nlisten = '127.0.0.1:0'\nflight_listen = '127.0.0.1:0'",
+        );
+        assert_eq!(free.serve.flight_listen, Some(Listening::At("127.0.0.1:0".parse().unwrap())));
     }
 
     #[test]

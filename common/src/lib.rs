@@ -78,8 +78,8 @@ pub use audits::Audits;
 pub use batch_view::{AuditMismatch, AuditSummary, BatchManifest, BatchViews};
 pub use catalog::Catalog;
 pub use config::{
-    AlertsConfig, ArchiveConfig, BatchConfig, CONFIG_FILE, Config, IngestConfig, MemoryConfig, Schedule,
-    ServeConfig, SpeedConfig, StoreLocation, TablesConfig,
+    AlertsConfig, ArchiveConfig, BatchConfig, CONFIG_FILE, Config, IngestConfig, Listening, MemoryConfig,
+    Schedule, ServeConfig, SpeedConfig, StoreLocation, TablesConfig,
 };
 pub use coverage::{Coverage, Horizon, Offsets};
 pub use cut::{Cut, Kind as CutKind};

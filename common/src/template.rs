@@ -51,6 +51,8 @@ const CONFIG: &str = r#"# {name}: a Twofold project. What is commented out is th
 [serve]
 # Where you ask: HTTP. Anybody who can reach this address can read and write.
 # listen = "127.0.0.1:8660"
+# Arrow Flight SQL, for ADBC and JDBC; "off" turns it off. If this is not set and the port is taken, there is none.
+# flight_listen = "127.0.0.1:8663"
 
 [batch]
 # When `twofold up` runs a batch: "every 1h", "daily 02:00" (UTC) or "off".
@@ -103,7 +105,7 @@ LIMIT 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{AlertsConfig, Config, MemoryConfig, SpeedConfig};
+    use crate::config::{AlertsConfig, Config, Listening, MemoryConfig, ServeConfig, SpeedConfig};
     use crate::project::Project;
 
     #[test]
@@ -127,13 +129,14 @@ mod tests {
             .collect();
         let text = uncommented.join("\n");
         let keys = text.lines().filter(|line| is_key(line)).count();
-        assert_eq!(keys, 18, "each key stands there once: {text}");
+        assert_eq!(keys, 19, "each key stands there once: {text}");
         let default = Config::default();
         let url = Some("http://127.0.0.1:8661".to_string());
         let webhook = Some("http://127.0.0.1:9000/twofold".to_string());
         let (speed, alerts) = (SpeedConfig { url, ..default.speed }, AlertsConfig { webhook });
         let memory = MemoryConfig { limit: 4 << 30 };
-        let expected = Config { speed, alerts, memory, ..default };
+        let serve = ServeConfig { flight_listen: Some(Listening::At(ServeConfig::FLIGHT)), ..default.serve };
+        let expected = Config { speed, serve, alerts, memory, ..default };
         assert_eq!(Config::parse(&text, "template").unwrap(), expected);
     }
 }

@@ -4,16 +4,20 @@
 //! answer = finish( merge( batch[0, H), speed[H, now) ) )      for any horizon H
 //! ```
 //!
-//! [`Serving`] answers queries in this process, [`app`] over HTTP; [`HttpSpeed`] is the speed layer of
+//! [`Serving`] answers queries in this process, [`app`] over HTTP, [`flight_app`] over Arrow Flight SQL; [`HttpSpeed`] is the speed layer of
 //! another process.
 
+mod answer;
 mod audits;
 mod basis;
 mod encode;
 mod events;
 mod filter;
+mod flight;
 mod http;
 mod metrics;
+mod parameters;
+mod plain;
 mod query;
 mod rows;
 mod speed_client;
@@ -24,6 +28,7 @@ mod switch;
 mod testing;
 
 pub use encode::Format;
+pub use flight::flight_app;
 pub use http::{INGEST_LIMIT, app, app_with};
 pub use query::Serving;
 pub use rows::Rows;

@@ -20,14 +20,17 @@ use crate::basis::{Basis, Relations, ViewBasis};
 use crate::events::Events;
 use crate::filter::filtered;
 use crate::metrics::Metrics;
+use crate::parameters::with_values;
 use crate::rows::Rows;
 use crate::state_cache::StateCache;
 use crate::switch::Switch;
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
+use datafusion::common::ScalarValue;
 use datafusion::datasource::MemTable;
+use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::collect;
+use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::DataFrame;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -168,7 +171,7 @@ impl Serving {
     }
 
     /// The question to the previous project, if that answers now, and can answer this.
-    async fn of_previous<'p>(
+    pub(crate) async fn of_previous<'p>(
         &self,
         project: &'p Switch,
         question: &Question<'_>,
@@ -179,6 +182,14 @@ impl Serving {
     }
 
     async fn answer(&self, catalog: &Catalog, plan: LogicalPlan) -> Result<Rows> {
+        let Ready { plan, context, coverage } = self.ready(catalog, plan).await?;
+        let schema = plan.schema();
+        let batches = collect(plan, context).await?;
+        Ok(Rows { schema, batches, coverage, previous: false })
+    }
+
+    /// The plan over what its sources hold at one moment: nothing is asked of anybody when it runs.
+    pub(crate) async fn ready(&self, catalog: &Catalog, plan: LogicalPlan) -> Result<Ready> {
         let ordered = depends_on_order(&plan)?;
         let (bindings, coverage) = self.bindings(catalog, &sources(&plan)?, ordered).await?;
         let watermark = least_watermark(coverage.iter().map(|part| (part.watermark, part.idle)));
@@ -189,9 +200,7 @@ impl Serving {
         let state = catalog.session().state();
         let context = state.task_ctx();
         let plan = DataFrame::new(state, bound).create_physical_plan().await?;
-        let schema = plan.schema();
-        let batches = collect(plan, context).await?;
-        Ok(Rows { schema, batches, coverage, previous: false })
+        Ok(Ready { plan, context, coverage })
     }
 
     /// What the sources hold at one moment, and what that covers. With `ordered`, states come in the order of their
@@ -341,16 +350,33 @@ impl Serving {
     }
 }
 
+/// A plan that can run, and what its answer covers.
+pub(crate) struct Ready {
+    pub(crate) plan: Arc<dyn ExecutionPlan>,
+    pub(crate) context: Arc<TaskContext>,
+    pub(crate) coverage: Vec<Coverage>,
+}
+
 /// What is asked.
-enum Question<'a> {
+pub(crate) enum Question<'a> {
     Sql(&'a str),
-    View { view: &'a str, filters: &'a [(String, String)], limit: Option<usize> },
+    /// SQL with parameters `$1`, `$2`, …, and their values; without these they are left open.
+    Bound {
+        sql: &'a str,
+        values: Option<&'a [ScalarValue]>,
+    },
+    View {
+        view: &'a str,
+        filters: &'a [(String, String)],
+        limit: Option<usize>,
+    },
 }
 
 impl Question<'_> {
-    async fn plan(&self, catalog: &Catalog) -> Result<LogicalPlan> {
+    pub(crate) async fn plan(&self, catalog: &Catalog) -> Result<LogicalPlan> {
         match *self {
-            Question::Sql(sql) => catalog.plan(sql).await,
+            Question::Sql(sql) | Question::Bound { sql, values: None } => catalog.plan(sql).await,
+            Question::Bound { sql, values: Some(values) } => with_values(catalog.plan(sql).await?, values),
             Question::View { view, filters, limit } => {
                 filtered(catalog.scan_view(view).await?, view, filters, limit)
             }

@@ -117,7 +117,8 @@ async fn a_corrupted_speed_state_is_told_to_everybody() {
     corrupt(&site);
     let (stopper, shutdown) = Shutdown::new();
     let free = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-    let up = Up::start(site, Listen { serve: free, speed: free }, COMMAND, &shutdown).await.unwrap();
+    let up =
+        Up::start(site, Listen { serve: free, speed: free, flight: None }, COMMAND, &shutdown).await.unwrap();
     let site = load(dir.path()).await;
 
     // The batch run says so, and who is named in the project is told.

@@ -42,7 +42,7 @@ pub(crate) async fn run(args: &DemoArgs) -> Result<Outcome> {
     let (stopper, shutdown) = Shutdown::new();
     let signals = Shutdown::on_signals()?;
     let free = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let listen = Listen { serve: free, speed: free };
+    let listen = Listen { serve: free, speed: free, flight: None };
     let up = Up::start(Site::load(dir.path(), &Functions::new()).await?, listen, COMMAND, &shutdown).await?;
     let outcome = tokio::select! {
         outcome = demo(&up) => outcome,

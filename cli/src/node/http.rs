@@ -5,6 +5,7 @@
 //! which nothing is asked. There are at most [`CONNECTIONS`] at once, and the next ones wait until others go: so that
 //! there are file handles left for what is stored. If the system has none left, it is asked again a little later.
 
+use super::http2;
 use super::shutdown::Shutdown;
 use anyhow::{Context, Result, anyhow};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -33,6 +34,7 @@ pub(crate) struct Listener {
     inner: TcpListener,
     address: SocketAddr,
     headers_within: Duration,
+    http2: bool,
 }
 
 impl Listener {
@@ -40,7 +42,12 @@ impl Listener {
     pub(crate) async fn bind(address: SocketAddr, setting: &str) -> Result<Self> {
         let inner = TcpListener::bind(address).await.map_err(|e| refused(address, setting, &e))?;
         let address = inner.local_addr().context("the address that was taken")?;
-        Ok(Self { inner, address, headers_within: HEADERS_WITHIN })
+        Ok(Self { inner, address, headers_within: HEADERS_WITHIN, http2: false })
+    }
+
+    /// Answers HTTP/2 in the place of HTTP/1, as gRPC needs it.
+    pub(crate) fn http2(self) -> Self {
+        Self { http2: true, ..self }
     }
 
     /// Where this is found from the same machine.
@@ -70,9 +77,13 @@ impl Listener {
                 };
                 match accepted {
                     Ok((socket, _)) => {
-                        let served = serve(socket, app.clone(), self.headers_within, shutdown.clone());
+                        let (app, within, shutdown) = (app.clone(), self.headers_within, shutdown.clone());
                         tokio::spawn(async move {
-                            served.await;
+                            if self.http2 {
+                                http2::serve(socket, app, within, shutdown).await;
+                            } else {
+                                serve(socket, app, within, shutdown).await;
+                            }
                             drop(room);
                         });
                     }

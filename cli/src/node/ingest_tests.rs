@@ -35,7 +35,9 @@ impl Server {
         let (stopper, shutdown) = Shutdown::new();
         let free = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let site = Site::load(dir, &Functions::new()).await.unwrap();
-        let up = Up::start(site, Listen { serve: free, speed: free }, "twofold up", &shutdown).await.unwrap();
+        let up = Up::start(site, Listen { serve: free, speed: free, flight: None }, "twofold up", &shutdown)
+            .await
+            .unwrap();
         Server { up: Some(up), stopper, http: reqwest::Client::new() }
     }
 

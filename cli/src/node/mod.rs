@@ -11,9 +11,11 @@
 //! anything is written.
 
 mod door;
+mod flight;
 mod found_speed;
 mod held_states;
 mod http;
+mod http2;
 mod lock;
 mod reload;
 mod run_file;
@@ -25,6 +27,7 @@ mod speed_node;
 mod up;
 
 pub(crate) use door::{Door, server};
+pub(crate) use flight::{bind_flight, spawn_flight, told};
 pub use found_speed::FoundSpeed;
 pub(crate) use held_states::HeldStates;
 pub(crate) use http::Listener;

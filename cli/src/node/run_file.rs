@@ -34,6 +34,9 @@ pub struct Running {
     pub pid: u32,
     /// Where it answers, without a final `/`.
     pub url: String,
+    /// Where it answers Arrow Flight SQL, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flight: Option<String>,
 }
 
 /// The advertisement of a running server, until it is dropped.
@@ -59,6 +62,19 @@ impl RunFile {
     /// # Errors
     /// If the file cannot be written.
     pub async fn publish(data: &Path, layer: Layer, url: &str) -> Result<Option<Self>> {
+        Self::publish_with(data, layer, url, None).await
+    }
+
+    /// The same of a process that answers Arrow Flight SQL at `flight` too.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub async fn publish_with(
+        data: &Path,
+        layer: Layer,
+        url: &str,
+        flight: Option<&str>,
+    ) -> Result<Option<Self>> {
         let path = layer.path(data);
         let about = || path.display().to_string();
         let dir = path.parent().unwrap_or(data);
@@ -69,7 +85,8 @@ impl RunFile {
             let mut file = open.with_context(about)?;
             match file.try_lock() {
                 Ok(()) => {
-                    let running = Running { pid: std::process::id(), url: url.to_string() };
+                    let (url, flight) = (url.to_string(), flight.map(str::to_string));
+                    let running = Running { pid: std::process::id(), url, flight };
                     let text = serde_json::to_string(&running)? + "\n";
                     file.set_len(0)
                         .and_then(|()| file.rewind())
@@ -113,8 +130,10 @@ mod tests {
     async fn a_server_is_found_while_it_lives() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(find(dir.path(), Layer::Serve), None);
-        let file = RunFile::publish(dir.path(), Layer::Serve, "http://127.0.0.1:5").await.unwrap().unwrap();
-        let expected = Running { pid: std::process::id(), url: "http://127.0.0.1:5".into() };
+        let (url, flight) = ("http://127.0.0.1:5", Some("grpc://127.0.0.1:6"));
+        let file = RunFile::publish_with(dir.path(), Layer::Serve, url, flight).await.unwrap().unwrap();
+        let expected =
+            Running { pid: std::process::id(), url: url.into(), flight: flight.map(str::to_string) };
         assert_eq!(find(dir.path(), Layer::Serve), Some(expected));
         assert_eq!(find(dir.path(), Layer::Speed), None);
         drop(file);

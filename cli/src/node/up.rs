@@ -1,8 +1,9 @@
 //! Everything in one process: ingest, speed, archive, batch by schedule, serving.
 //!
-//! It answers on two addresses: users on that of serving, and other processes of the project (a `serve` or a `batch`
+//! It answers on two addresses and those of other protocols: users on that of serving, and other processes of the project (a `serve` or a `batch`
 //! of its own) on that of the speed layer.
 
+use super::flight::{bind_flight, spawn_flight};
 use super::http::Listener;
 use super::lock::DataLock;
 use super::reload::Reload;
@@ -16,7 +17,7 @@ use anyhow::{Context, Result};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::task::JoinSet;
-use twofold_common::Intake;
+use twofold_common::{Intake, Listening};
 use twofold_serving::Serving;
 
 /// Where to listen instead of where `twofold.toml` says.
@@ -26,12 +27,15 @@ pub struct Listen {
     pub serve: Option<SocketAddr>,
     /// The speed layer.
     pub speed: Option<SocketAddr>,
+    /// Arrow Flight SQL.
+    pub flight: Option<Listening>,
 }
 
 /// A running `twofold up`.
 #[derive(Debug)]
 pub struct Up {
     url: String,
+    flight: Option<String>,
     site: Site,
     tasks: JoinSet<Result<()>>,
     _run_files: [Option<RunFile>; 2],
@@ -48,7 +52,9 @@ impl Up {
     pub async fn start(site: Site, listen: Listen, command: &str, shutdown: &Shutdown) -> Result<Self> {
         let config = &site.project.config;
         DataLock::check(site.data_dir())?;
-        let serve = Listener::bind(listen.serve.unwrap_or(config.serve.listen), SERVE_SETTING).await?;
+        let address = listen.serve.unwrap_or(config.serve.listen);
+        let serve = Listener::bind(address, SERVE_SETTING).await?;
+        let flight = bind_flight(&config.serve, listen.flight, address).await?;
         let speed = Listener::bind(listen.speed.unwrap_or(config.speed.listen), SPEED_SETTING).await?;
         let stores = site.stores().await?;
         let node = SpeedNode::open(&site, &stores, command).await?;
@@ -62,22 +68,29 @@ impl Up {
         let serving = serving(&stores, &node);
         let app = twofold_serving::app_with(Arc::clone(&serving), intake);
         spawn_server(&mut tasks, serve, app, shutdown);
+        let flight =
+            flight.map(|listener| spawn_flight(&mut tasks, listener, Arc::clone(&serving), shutdown));
         tasks.spawn(Reload::of_node(&node, &stores, Some(serving)).run(shutdown.clone()));
         tasks.spawn(schedule::run(node.site().subscribe(), stores, node.layer(), shutdown.clone()));
         tasks.spawn(watch_building(node.layer(), shutdown.clone()));
         let run_files = [
             RunFile::publish(site.data_dir(), Layer::Speed, &speed_url).await?,
-            RunFile::publish(site.data_dir(), Layer::Serve, &url).await?,
+            RunFile::publish_with(site.data_dir(), Layer::Serve, &url, flight.as_deref()).await?,
         ];
         if run_files[1].is_none() {
             tracing::warn!("another server of this project was first: commands go to that one");
         }
-        Ok(Self { url, site, tasks, _run_files: run_files, node })
+        Ok(Self { url, flight, site, tasks, _run_files: run_files, node })
     }
 
     /// Where users ask.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where Arrow Flight SQL is answered, if it is.
+    pub fn flight(&self) -> Option<&str> {
+        self.flight.as_deref()
     }
 
     /// The project.
@@ -145,7 +158,7 @@ mod tests {
     async fn start(dir: &Path, shutdown: &Shutdown) -> Result<Up> {
         let free = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let site = Site::load(dir, &Functions::new()).await.unwrap();
-        Up::start(site, Listen { serve: free, speed: free }, "twofold up", shutdown).await
+        Up::start(site, Listen { serve: free, speed: free, flight: None }, "twofold up", shutdown).await
     }
 
     async fn clicks(dir: &Path) -> (bool, String) {
@@ -183,7 +196,7 @@ mod tests {
         let dir = project();
         let taken = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "").await.unwrap();
         let address = taken.url().trim_start_matches("http://").parse().unwrap();
-        let listen = Listen { serve: Some(address), speed: None };
+        let listen = Listen { serve: Some(address), ..Listen::default() };
         let (_stopper, shutdown) = Shutdown::new();
         let site = Site::load(dir.path(), &Functions::new()).await.unwrap();
         let error = Up::start(site, listen, "twofold up", &shutdown).await.unwrap_err().to_string();
