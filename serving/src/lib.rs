@@ -26,6 +26,7 @@ mod status;
 mod switch;
 #[cfg(test)]
 mod testing;
+mod yielding;
 
 pub use encode::Format;
 pub use flight::flight_app;

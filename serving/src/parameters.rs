@@ -47,11 +47,16 @@ pub(crate) fn with_values(plan: LogicalPlan, values: &[ScalarValue]) -> Result<L
     let expected = parameters(&plan)?.len();
     if expected != values.len() {
         return Err(Error::Invalid(format!(
-            "the statement has {expected} parameter(s), and {} value(s) were given: give one for each",
-            values.len()
+            "the statement has {}, and {} given: give one value for each",
+            count(expected, "parameter", "parameters"),
+            count(values.len(), "value was", "values were")
         )));
     }
     Ok(if expected == 0 { plan } else { plan.with_param_values(values.to_vec())? })
+}
+
+fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 /// The statement with `$1`, `$2`, … in the place of its question marks. What is no SQL is left as it is.

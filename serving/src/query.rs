@@ -24,6 +24,7 @@ use crate::parameters::with_values;
 use crate::rows::Rows;
 use crate::state_cache::StateCache;
 use crate::switch::Switch;
+use crate::yielding::yielding;
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
@@ -199,7 +200,7 @@ impl Serving {
         })?;
         let state = catalog.session().state();
         let context = state.task_ctx();
-        let plan = DataFrame::new(state, bound).create_physical_plan().await?;
+        let plan = yielding(DataFrame::new(state, bound).create_physical_plan().await?)?;
         Ok(Ready { plan, context, coverage })
     }
 

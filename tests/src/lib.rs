@@ -8,6 +8,7 @@ mod definitions;
 mod docs;
 mod events;
 mod everything;
+mod flight;
 mod floats;
 mod fold_speed;
 mod functions;

@@ -75,3 +75,46 @@ fn ended(done: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
         tracing::debug!(error = e, "a connection ended");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::Listener;
+    use std::net::SocketAddr;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    #[tokio::test]
+    async fn who_does_not_say_that_it_speaks_http2_is_let_go_of() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_stopper, shutdown) = Shutdown::new();
+        // At once, if it says something else; in its time, if it says nothing, or half of it.
+        for (sent, within) in [
+            (&b"GET / HTTP/1.1\r\n\r\n"[..], Duration::from_secs(60)),
+            (b"PRX", Duration::from_secs(60)),
+            (b"", Duration::from_millis(100)),
+            (&PREFACE[..23], Duration::from_millis(100)),
+        ] {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(sent).await.unwrap();
+            let (socket, _) = listener.accept().await.unwrap();
+            let served = serve(socket, axum::Router::new(), within, shutdown.clone());
+            timeout(Duration::from_secs(10), served).await.expect("it is still waited for");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_has_not_begun_ends_when_the_switch_is_flipped() {
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "").await.unwrap().http2();
+        let address = listener.url().replace("http://", "");
+        let (stopper, shutdown) = Shutdown::new();
+        let server = listener.answer(axum::Router::new(), shutdown);
+        let mut silent = TcpStream::connect(&address).await.unwrap();
+        tokio::task::yield_now().await;
+        stopper.stop();
+        timeout(Duration::from_secs(5), server).await.unwrap().unwrap().unwrap();
+        let ended = timeout(Duration::from_secs(5), silent.read_to_end(&mut Vec::new())).await;
+        assert!(ended.is_ok(), "it is still open");
+    }
+}

@@ -35,19 +35,7 @@ pub(super) struct PreparedStatements(Mutex<HashMap<Bytes, (Instant, Prepared)>>)
 impl PreparedStatements {
     /// Keeps a statement, and gives its handle.
     pub(super) fn add(&self, sql: &str) -> Bytes {
-        let (handle, now) = (unguessable(), Instant::now());
-        let prepared = Prepared { sql: sql.into(), values: Arc::new([]), binding: 0 };
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, (used, _)| now.duration_since(*used) < UNUSED);
-        let mut bytes = sql.len() + all.values().map(|(_, p)| p.sql.len()).sum::<usize>();
-        while all.len() >= MOST || bytes > MOST_BYTES {
-            let Some(oldest) = all.iter().min_by_key(|(_, (used, _))| *used).map(|(h, _)| h.clone()) else {
-                break;
-            };
-            bytes -= all.remove(&oldest).map_or(0, |(_, p)| p.sql.len());
-        }
-        all.insert(handle.clone(), (now, prepared));
-        handle
+        self.add_at(sql, Instant::now())
     }
 
     /// The statement of a handle, which counts as used.
@@ -55,7 +43,7 @@ impl PreparedStatements {
     /// # Errors
     /// `NotFound` if there is none.
     pub(super) fn get(&self, handle: &[u8]) -> Result<Prepared> {
-        self.with(handle, |prepared| prepared.clone())
+        self.with(handle, Instant::now(), |prepared| prepared.clone())
     }
 
     /// Binds values to a statement, in the place of those before.
@@ -63,7 +51,7 @@ impl PreparedStatements {
     /// # Errors
     /// `NotFound` if there is none.
     pub(super) fn bind(&self, handle: &[u8], values: Vec<ScalarValue>) -> Result<()> {
-        self.with(handle, |prepared| {
+        self.with(handle, Instant::now(), |prepared| {
             prepared.values = values.into();
             prepared.binding += 1;
         })
@@ -74,8 +62,22 @@ impl PreparedStatements {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(handle);
     }
 
-    fn with<T>(&self, handle: &[u8], then: impl FnOnce(&mut Prepared) -> T) -> Result<T> {
-        let now = Instant::now();
+    fn add_at(&self, sql: &str, now: Instant) -> Bytes {
+        let handle = unguessable();
+        let prepared = Prepared { sql: sql.into(), values: Arc::new([]), binding: 0 };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, (used, _)| now.duration_since(*used) < UNUSED);
+        let mut bytes = sql.len() + all.values().map(|(_, p)| p.sql.len()).sum::<usize>();
+        while all.len() >= MOST || bytes > MOST_BYTES {
+            let oldest = all.iter().min_by_key(|(_, (used, _))| *used).map(|(handle, _)| handle.clone());
+            let Some(oldest) = oldest else { break };
+            bytes -= all.remove(&oldest).map_or(0, |(_, p)| p.sql.len());
+        }
+        all.insert(handle.clone(), (now, prepared));
+        handle
+    }
+
+    fn with<T>(&self, handle: &[u8], now: Instant, then: impl FnOnce(&mut Prepared) -> T) -> Result<T> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match all.get_mut(handle) {
             Some((used, prepared)) if now.duration_since(*used) < UNUSED => {
@@ -103,35 +105,38 @@ mod tests {
     use super::*;
     use twofold_common::Kind;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_statement_is_there_until_it_is_closed_or_left_alone() {
-        let all = PreparedStatements::default();
-        let (kept, left) = (all.add("SELECT 1"), all.add("SELECT 2"));
+    fn used(all: &PreparedStatements, handle: &[u8], now: Instant) -> Result<Prepared> {
+        all.with(handle, now, |prepared| prepared.clone())
+    }
+
+    #[test]
+    fn a_statement_is_there_until_it_is_closed_or_left_alone() {
+        let (all, start) = (PreparedStatements::default(), Instant::now());
+        let (kept, left) = (all.add_at("SELECT 1", start), all.add_at("SELECT 2", start));
         all.bind(&kept, vec![ScalarValue::from(1i64)]).unwrap();
         assert_eq!((all.get(&kept).unwrap().binding, all.get(&left).unwrap().binding), (1, 0));
-        tokio::time::advance(UNUSED - Duration::from_secs(1)).await;
-        assert_eq!(all.get(&kept).unwrap().values.as_ref(), [ScalarValue::from(1i64)]);
-        tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!(&*all.get(&kept).unwrap().sql, "SELECT 1");
-        assert_eq!(all.get(&left).unwrap_err().kind(), Kind::NotFound);
+        let (soon, later) =
+            (start + UNUSED - Duration::from_secs(60), start + UNUSED + Duration::from_secs(60));
+        assert_eq!(used(&all, &kept, soon).unwrap().values.as_ref(), [ScalarValue::from(1i64)]);
+        assert_eq!(&*used(&all, &kept, later).unwrap().sql, "SELECT 1");
+        assert_eq!(used(&all, &left, later).unwrap_err().kind(), Kind::NotFound);
         all.close(&kept);
         assert_eq!(all.bind(&kept, Vec::new()).unwrap_err().kind(), Kind::NotFound);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn too_many_make_way_from_the_one_that_was_not_used_for_longest() {
-        let all = PreparedStatements::default();
-        let handles: Vec<_> = (0..MOST).map(|i| all.add(&i.to_string())).collect();
-        tokio::time::advance(Duration::from_secs(1)).await;
+    #[test]
+    fn too_many_make_way_from_the_one_that_was_not_used_for_longest() {
+        let (all, start) = (PreparedStatements::default(), Instant::now());
+        let handles: Vec<_> = (0..MOST).map(|i| all.add_at(&i.to_string(), start)).collect();
+        let later = start + Duration::from_secs(60);
         for handle in handles.iter().skip(1) {
-            all.get(handle).unwrap();
+            used(&all, handle, later).unwrap();
         }
-        all.add("one more");
-        assert!(all.get(&handles[0]).is_err());
-        assert!(handles.iter().skip(1).all(|handle| all.get(handle).is_ok()));
-        let large = "x".repeat(MOST_BYTES);
-        all.add(&large);
-        assert!(handles.iter().all(|handle| all.get(handle).is_err()));
+        all.add_at("one more", later);
+        assert!(used(&all, &handles[0], later).is_err());
+        assert!(handles.iter().skip(1).all(|handle| used(&all, handle, later).is_ok()));
+        all.add_at(&"x".repeat(MOST_BYTES), later);
+        assert!(handles.iter().all(|handle| used(&all, handle, later).is_err()));
     }
 
     #[test]

@@ -7,8 +7,9 @@ use super::rows::{self, Messages};
 use super::running::{Runs, stopped};
 use super::status::{invalid, read_only, status};
 use crate::answer::Description;
+use crate::plain::plain_type;
 use crate::query::Serving;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{
@@ -41,7 +42,7 @@ const INSTEAD: &str =
 #[derive(Debug)]
 pub(super) struct Flight {
     serving: Arc<Serving>,
-    prepared: PreparedStatements,
+    pub(super) prepared: PreparedStatements,
     pub(super) runs: Runs,
 }
 
@@ -108,10 +109,10 @@ impl Flight {
         no_transaction(asked.transaction_id.as_ref())?;
         let sql = message::sql(&asked.query)?;
         let Description { schema, parameters } = self.serving.describe(&sql, None).await.map_err(status)?;
-        let fields = parameters.into_iter().enumerate().map(|(place, known)| {
-            // Clients need a type to send a value; text is what most values can be read from.
-            Field::new(format!("${}", place + 1), known.unwrap_or(DataType::Utf8), true)
-        });
+        let fields = parameters
+            .into_iter()
+            .enumerate()
+            .map(|(place, known)| Field::new(format!("${}", place + 1), asked_for(known), true));
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: self.prepared.add(&sql),
             dataset_schema: ipc(&schema)?,
@@ -259,6 +260,18 @@ const ACTIONS: &[(&str, &str)] = &[
     (CANCEL_INFO, "Stops a query, now and for later: CancelFlightInfoRequest"),
     (CANCEL_QUERY, "The same, as older clients ask for it: ActionCancelQueryRequest"),
 ];
+
+/// The type in which a client is asked for a value. It may send another; what it sends is what counts.
+fn asked_for(known: Option<DataType>) -> DataType {
+    match known {
+        // What most values can be read from.
+        None | Some(DataType::Null) => DataType::Utf8,
+        // The JDBC driver has milliseconds, and writes their number whatever the unit that is asked for.
+        Some(DataType::Timestamp(_, zone)) => DataType::Timestamp(TimeUnit::Millisecond, zone),
+        Some(DataType::Time32(_) | DataType::Time64(_)) => DataType::Time32(TimeUnit::Millisecond),
+        Some(known) => plain_type(&known),
+    }
+}
 
 fn one<T: Send + 'static>(message: T) -> Response<BoxStream<'static, Result<T, Status>>> {
     Response::new(stream::once(async { Ok(message) }).boxed())
