@@ -100,6 +100,9 @@ pub struct UpArgs {
     /// Listens also where others than this machine can reach it, without TLS and tokens
     #[arg(long)]
     pub insecure_listen: bool,
+    /// Where to answer Arrow Flight SQL, instead of `flight_listen` in [serve] of twofold.toml; or off
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub flight_listen: Option<Listening>,
 }
 
 /// `twofold speed`
@@ -125,6 +128,9 @@ pub struct ServeArgs {
     /// Listens also where others than this machine can reach it, without TLS and tokens
     #[arg(long)]
     pub insecure_listen: bool,
+    /// Where to answer Arrow Flight SQL, instead of `flight_listen` in [serve] of twofold.toml; or off
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub flight_listen: Option<Listening>,
 }
 
 /// `twofold batch`
@@ -409,6 +415,9 @@ mod tests {
         let Command::Serve(serve) = parse("twofold serve --pg-listen off").command else { panic!() };
         assert_eq!((serve.listen, serve.pg_listen), (None, Some(Listening::Off)));
         assert!(Args::try_parse_from("twofold up --pg-listen 8662".split(' ')).is_err());
+        let Command::Up(up) = parse("twofold up --flight-listen off").command else { panic!() };
+        assert_eq!(up.flight_listen, Some(Listening::Off));
+        assert!(Args::try_parse_from("twofold serve --flight-listen on".split(' ')).is_err());
     }
 
     #[test]

@@ -37,7 +37,7 @@ const ARCHIVE: &[&str] = &["segment_rows", "segment_age"];
 const INGEST: &[&str] = &["remember_keys", "waiting", "waiting_requests", "body_timeout"];
 const SPEED: &[&str] =
     &["listen", "tls_cert", "tls_key", "url", "ca", "epoch_rows", "epoch_interval", "retire_grace"];
-const SERVE: &[&str] = &["listen", "pg_listen", "tls_cert", "tls_key", "allow_origins"];
+const SERVE: &[&str] = &["listen", "pg_listen", "flight_listen", "tls_cert", "tls_key", "allow_origins"];
 const BATCH: &[&str] = &["schedule"];
 const TABLES: &[&str] = &["reload"];
 /// What is expected where bytes are told.
@@ -141,6 +141,8 @@ pub struct ServeConfig {
     pub listen: SocketAddr,
     /// `pg_listen`: where clients of PostgreSQL ask. Default 127.0.0.1:8662.
     pub pg_listen: Listening,
+    /// `flight_listen`: where clients of Arrow Flight SQL ask. Default 127.0.0.1:8663.
+    pub flight_listen: Listening,
     /// `tls_cert`, `tls_key`: how it speaks TLS, at all of its addresses. Default: it does not.
     pub tls: Option<TlsFiles>,
     /// `allow_origins`: the sites, as `https://app.example.com`, whose pages may ask from a browser. Default none.
@@ -196,6 +198,7 @@ impl Default for Config {
             serve: ServeConfig {
                 listen: SocketAddr::from(([127, 0, 0, 1], 8660)),
                 pg_listen: Listening::At(SocketAddr::from(([127, 0, 0, 1], 8662))),
+                flight_listen: Listening::At(SocketAddr::from(([127, 0, 0, 1], 8663))),
                 tls: None,
                 allow_origins: Vec::new(),
             },
@@ -265,8 +268,14 @@ impl Config {
     fn check(&self, file: &str) -> Result<()> {
         let mut addresses =
             vec![("`listen` in [speed]", self.speed.listen), ("`listen` in [serve]", self.serve.listen)];
-        if let Listening::At(address) = self.serve.pg_listen {
-            addresses.push(("`pg_listen` in [serve]", address));
+        let beside = [
+            ("`pg_listen` in [serve]", self.serve.pg_listen),
+            ("`flight_listen` in [serve]", self.serve.flight_listen),
+        ];
+        for (name, listening) in beside {
+            if let Listening::At(address) = listening {
+                addresses.push((name, address));
+            }
         }
         for (i, (one, address)) in
             addresses.iter().enumerate().filter(|(_, (_, address))| address.port() != 0)
@@ -354,11 +363,11 @@ fn speed(section: &Section<'_>, default: SpeedConfig) -> Result<SpeedConfig> {
 }
 
 fn serve(section: &Section<'_>, default: ServeConfig) -> Result<ServeConfig> {
+    let listening = |key| section.text(key, Listening::EXPECTED, |text| text.parse().ok());
     Ok(ServeConfig {
         listen: section.address("listen")?.unwrap_or(default.listen),
-        pg_listen: section
-            .text("pg_listen", Listening::EXPECTED, |text| text.parse().ok())?
-            .unwrap_or(default.pg_listen),
+        pg_listen: listening("pg_listen")?.unwrap_or(default.pg_listen),
+        flight_listen: listening("flight_listen")?.unwrap_or(default.flight_listen),
         tls: tls::read(section)?,
         allow_origins: section.texts(
             "allow_origins",
@@ -427,7 +436,7 @@ mod tests {
              [archive]\nsegment_rows = 1_0\nsegment_age = '2h'\n\
              [ingest]\nremember_keys = '2d'\nwaiting = '5 MiB'\nwaiting_requests = 6\nbody_timeout = '8s'\n\
              [speed]\nlisten = '0.0.0.0:1'\nurl = 'http://speed:1/'\nepoch_rows = 3\nepoch_interval = '7ms'\n\
-             retire_grace = '0s'\nca = 'ca.pem'\n[serve]\nlisten = '[::1]:2'\npg_listen = 'off'\n\
+             retire_grace = '0s'\nca = 'ca.pem'\n[serve]\nlisten = '[::1]:2'\npg_listen = 'off'\nflight_listen = 'off'\n\
              tls_cert = 'c'\ntls_key = '/k'\n\
              allow_origins = ['https://a.example', 'http://b:1']\n[batch]\nschedule = 'off'\n\
              [tables]\nreload = '0s'\n[memory]\nlimit = '3 MiB'\n\
@@ -456,6 +465,7 @@ mod tests {
             serve: ServeConfig {
                 listen: "[::1]:2".parse().unwrap(),
                 pg_listen: Listening::Off,
+                flight_listen: Listening::Off,
                 tls: Some(TlsFiles { cert: "c".into(), key: "/k".into() }),
                 allow_origins: vec!["https://a.example".into(), "http://b:1".into()],
             },
@@ -512,6 +522,7 @@ mod tests {
         assert!(error("[archive]\nsegment_age = '10 parsecs'").contains("expected a duration above zero"));
         assert!(error("[archive]\nsegment_age = '0s'").contains("expected a duration above zero"));
         assert!(error("[speed]\nlisten = 'localhost'").contains("expected an IP address and a port"));
+        assert!(error("[serve]\nflight_listen = 'on'").contains("a port, as \"127.0.0.1:8663\", or \"off\""));
         assert!(error("[speed]\nurl = 'ftp://x'").contains("expected a URL"));
         assert!(error("[alerts]\nwebhook = 'https://x'").contains("expected a URL"));
         assert!(error("[batch]\nschedule = 'hourly'").contains("expected \"every 1h\""));
@@ -523,7 +534,11 @@ mod tests {
     fn two_layers_on_one_address_are_refused() {
         assert!(error("[speed]\nlisten = '127.0.0.1:8660'").contains("are both 127.0.0.1:8660"));
         assert!(error("[serve]\npg_listen = '127.0.0.1:8661'").contains("`pg_listen` in [serve] are both"));
-        assert!(Config::parse("[serve]\npg_listen = 'off'", "x").is_ok());
+        assert!(
+            error("[serve]\nflight_listen = '127.0.0.1:8662'")
+                .contains("`flight_listen` in [serve] are both")
+        );
+        assert!(Config::parse("[serve]\npg_listen = 'off'\nflight_listen = 'off'", "x").is_ok());
         assert!(error("[serve]\npg_listen = 'none'").contains("or \"off\", found 'none'"));
     }
 

@@ -59,6 +59,8 @@ const CONFIG: &str = r#"# {name}: a Twofold project. What is commented out is th
 # The same for psql, drivers and dashboards that speak to PostgreSQL; "off": not at all. If this very port is taken by
 # another project, a free one is.
 # pg_listen = "127.0.0.1:8662"
+# The same for ADBC and JDBC drivers of Arrow Flight SQL.
+# flight_listen = "127.0.0.1:8663"
 # It speaks TLS if it has a certificate, which is read again when it changes. PEM files; no default.
 # tls_cert = "serve.pem"
 # tls_key = "serve.key"
@@ -152,7 +154,7 @@ mod tests {
             .collect();
         let text = uncommented.join("\n");
         let keys = text.lines().filter(|line| is_key(line)).count();
-        assert_eq!(keys, 32, "each key stands there once: {text}");
+        assert_eq!(keys, 33, "each key stands there once: {text}");
         let default = Config::default();
         let url = Some("http://127.0.0.1:8661".to_string());
         let webhook = Some("http://127.0.0.1:9000/twofold".to_string());

@@ -31,9 +31,9 @@ use std::sync::Arc;
 use twofold_common::{Error, Result, rfc3339, sql_type};
 
 /// Where an Arrow stream's schema has the coverage.
-const COVERAGE_KEY: &str = "twofold.coverage";
+pub(crate) const COVERAGE_KEY: &str = "twofold.coverage";
 /// Where it says that the answer is of the [`PREVIOUS`] version of the project.
-const VERSION_KEY: &str = "twofold.version";
+pub(crate) const VERSION_KEY: &str = "twofold.version";
 /// What an answer says that is of the project before the current one, which is still being built.
 pub(crate) const PREVIOUS: &str = "previous";
 /// Where it has the number of rows: a stream that is cut between two batches would else look whole.

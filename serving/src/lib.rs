@@ -4,7 +4,7 @@
 //! answer = finish( merge( batch[0, H), speed[H, now) ) )      for any horizon H
 //! ```
 //!
-//! [`Serving`] answers queries in this process, [`app`] over HTTP; [`HttpSpeed`] is the speed layer of
+//! [`Serving`] answers queries in this process, [`app`] over HTTP, [`flight_app`] over Arrow Flight SQL, [`Pg`] over the PostgreSQL wire; [`HttpSpeed`] is the speed layer of
 //! another process.
 
 mod access;
@@ -15,6 +15,7 @@ mod coverage;
 mod encode;
 mod events;
 mod filter;
+mod flight;
 mod http;
 mod limits;
 mod lookup;
@@ -25,6 +26,7 @@ mod page;
 mod parameters;
 mod pg;
 mod place;
+mod plain;
 mod plan_cache;
 mod query;
 mod rows;
@@ -39,6 +41,7 @@ mod trust;
 
 pub use access::{Access, Clock, Gate, Guard, Origins, Rules, guard};
 pub use encode::Format;
+pub use flight::flight_app;
 pub use http::{INGEST_LIMIT, app, app_with};
 pub use limits::{Limits, Permit};
 pub use page::{Page, ViewQuery};

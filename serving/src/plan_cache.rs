@@ -8,7 +8,7 @@ use datafusion::logical_expr::LogicalPlan;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use twofold_common::Catalog;
+use twofold_common::{Catalog, Result};
 
 /// How many plans are kept.
 const PLANS: usize = 256;
@@ -40,8 +40,20 @@ impl fmt::Debug for PlanCache {
 }
 
 impl PlanCache {
-    /// The plan of a statement in a catalog, if it is here.
-    pub(crate) fn get(&self, catalog: &Arc<Catalog>, sql: &str) -> Option<LogicalPlan> {
+    /// The plan of a statement in a catalog, made if it is not here.
+    ///
+    /// # Errors
+    /// `Invalid` or `NotFound` if the statement is wrong.
+    pub(crate) async fn plan(&self, catalog: &Arc<Catalog>, sql: &str) -> Result<LogicalPlan> {
+        if let Some(plan) = self.get(catalog, sql) {
+            return Ok(plan);
+        }
+        let plan = catalog.plan(sql).await?;
+        self.put(catalog, sql, &plan);
+        Ok(plan)
+    }
+
+    fn get(&self, catalog: &Arc<Catalog>, sql: &str) -> Option<LogicalPlan> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.clock += 1;
         let now = inner.clock;
@@ -51,7 +63,7 @@ impl PlanCache {
     }
 
     /// Keeps the plan of a statement, in the place of one of another catalog.
-    pub(crate) fn put(&self, catalog: &Arc<Catalog>, sql: &str, plan: &LogicalPlan) {
+    fn put(&self, catalog: &Arc<Catalog>, sql: &str, plan: &LogicalPlan) {
         if sql.len() > LONGEST {
             return;
         }

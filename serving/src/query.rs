@@ -19,12 +19,12 @@
 use crate::access::Access;
 use crate::changes::Changes;
 use crate::filter::filtered;
-use crate::limits::{Limits, Permit};
+use crate::limits::{Deadline, Limits, Permit};
 use crate::lookup::Finishers;
 use crate::metrics::Metrics;
 use crate::moment::{Bindings, key};
 use crate::page::{Page, ViewQuery, page};
-use crate::parameters::with_parameters;
+use crate::parameters::with_json;
 use crate::plan_cache::PlanCache;
 use crate::rows::Rows;
 use crate::state_cache::StateCache;
@@ -188,6 +188,14 @@ impl Serving {
         Ok((rows, catalog.row_key(view).await?, depends_on_time))
     }
 
+    /// The plan of a statement, which is kept for the next time.
+    ///
+    /// # Errors
+    /// `Invalid` or `NotFound` if it is wrong.
+    pub(crate) async fn plan_of(&self, catalog: &Arc<Catalog>, sql: &str) -> Result<LogicalPlan> {
+        self.plans.plan(catalog, sql).await
+    }
+
     /// The plan of `planner` for the project that would answer it now.
     ///
     /// # Errors
@@ -221,6 +229,7 @@ impl Serving {
         let (permit, answer, previous) = answer.inspect_err(|e| self.metrics.failed(e.kind()))?;
         let Started { plan, context, coverage } = answer;
         let schema = plan.schema();
+        let deadline = permit.deadline();
         let batches = permit.stream(plan, context)?;
         let (serving, mut rows) = (Arc::clone(self), Some(0));
         let end = futures::stream::once(async { None });
@@ -237,7 +246,7 @@ impl Serving {
             std::future::ready(batch.map(|batch| batch.map_err(DataFusionError::from)))
         });
         let batches = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), counted));
-        Ok(Streamed { schema, batches, coverage, previous })
+        Ok(Streamed { schema, batches, coverage, previous, deadline })
     }
 
     /// Passes events on to the speed layer; answers after they are durable.
@@ -403,6 +412,8 @@ pub(crate) struct Streamed {
     pub(crate) coverage: Vec<Coverage>,
     /// Whether it is of the project before the current one.
     pub(crate) previous: bool,
+    /// When all of it is to be taken: whoever holds it beyond that keeps others from their turn.
+    pub(crate) deadline: Deadline,
 }
 
 /// A plan that is ready to run, and what its answer covers.
@@ -423,17 +434,7 @@ impl Question<'_> {
     async fn plan(&self, catalog: &Arc<Catalog>, plans: &PlanCache) -> Result<LogicalPlan> {
         match *self {
             Question::Planned(planner) => planner.plan(catalog).await,
-            Question::Sql { sql, parameters } => {
-                let plan = match plans.get(catalog, sql) {
-                    Some(plan) => plan,
-                    None => {
-                        let plan = catalog.plan(sql).await?;
-                        plans.put(catalog, sql, &plan);
-                        plan
-                    }
-                };
-                with_parameters(plan, parameters)
-            }
+            Question::Sql { sql, parameters } => with_json(plans.plan(catalog, sql).await?, parameters),
             Question::View { view, filters, limit } => {
                 filtered(catalog.scan_view(view).await?, view, filters, limit)
             }

@@ -252,14 +252,14 @@ async fn parameters_stand_for_values() {
     let at = "SELECT n FROM totals WHERE TIMESTAMP '2013-01-01 10:00:00' > $1";
     assert_eq!(answer(at, json!(["2013-01-01T09:00:00"])).await, all);
     for (values, reason) in [
-        (json!([]), "parameters up to $1, but `parameters` has 0 values"),
-        (json!([1, 2]), "parameters up to $1, but `parameters` has 2 values"),
+        (json!([]), "has 1 parameter, and 0 values were given"),
+        (json!([1, 2]), "has 1 parameter, and 2 values were given"),
         (json!([[1]]), "parameter $1: expected null, a boolean, a number or text, found a list"),
     ] {
         let told = answer("SELECT n FROM totals WHERE n = $1", values).await;
         assert!(told.contains(reason), "{told}");
     }
-    assert!(answer("SELECT $name", json!([1])).await.contains("they are called $1"));
+    assert!(answer("SELECT $name", json!([1])).await.contains("parameters are called $1"));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod definitions;
 mod docs;
 mod events;
 mod everything;
+mod flight;
 mod floats;
 mod fold_speed;
 mod functions;

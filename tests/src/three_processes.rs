@@ -37,7 +37,7 @@ const QUERIES: &[&str] = &[
 
 pub fn write_project(dir: &Path, sql: &str) {
     let toml = "[speed]\nlisten = \"127.0.0.1:0\"\nretire_grace = \"300ms\"\n\
-                [serve]\nlisten = \"127.0.0.1:0\"\n[archive]\nsegment_rows = 400\n[batch]\nschedule = \"off\"\n";
+                [serve]\nlisten = \"127.0.0.1:0\"\n[limits]\nmax_rows = 5000000\n[archive]\nsegment_rows = 400\n[batch]\nschedule = \"off\"\n";
     std::fs::write(dir.join("twofold.toml"), toml).unwrap();
     std::fs::write(dir.join("names.csv"), "k,name\na,A\nb,B\nc,C\n").unwrap();
     std::fs::write(dir.join("views.sql"), sql).unwrap();

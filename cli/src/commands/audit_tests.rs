@@ -14,7 +14,7 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use twofold_common::{Functions, IngestRequest, Listening, State, template};
+use twofold_common::{Functions, IngestRequest, State, template};
 
 type RunKey = (&'static str, &'static str, u32, u64, u32, u64);
 
@@ -117,7 +117,7 @@ async fn a_corrupted_speed_state_is_told_to_everybody() {
     corrupt(&site);
     let (stopper, shutdown) = Shutdown::new();
     let free = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-    let listen = Listen { serve: free, speed: free, pg: Some(Listening::Off), insecure: false };
+    let listen = Listen { serve: free, speed: free, ..Listen::quiet() };
     let up = Up::start(site, listen, COMMAND, &shutdown).await.unwrap();
     let site = load(dir.path()).await;
 

@@ -12,8 +12,8 @@ use twofold_serving::{Limits, Serving};
 
 pub(crate) async fn run(dir: &Path, functions: &Functions, args: &ServeArgs) -> Result<()> {
     let site = Site::load(dir, functions).await?;
-    let (serve, pg, insecure) = (args.listen, args.pg_listen, args.insecure_listen);
-    let listen = Listen { serve, speed: None, pg, insecure };
+    let (pg, flight, insecure) = (args.pg_listen, args.flight_listen, args.insecure_listen);
+    let listen = Listen { serve: args.listen, speed: None, pg, flight, insecure };
     let entrance = Entrance::of_serving(&site, &listen).take().await?;
     let shutdown = Shutdown::on_signals()?;
     let stores = site.stores().await?;

@@ -11,14 +11,13 @@ use serde_json::Value;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
-use twofold_common::{Config, Kind, wire};
+use twofold_common::{Kind, wire};
 
 /// How long to wait before looking for the server again.
 const AGAIN: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(dir: &Path, args: &WatchArgs) -> Result<()> {
-    let data = Config::load(dir)?.data;
-    let Some(client) = server(&data).await? else {
+    let Some(client) = server(dir).await? else {
         bail!(
             "no server of this project is running: start `twofold up`, or `twofold serve` beside a speed layer"
         );
@@ -29,7 +28,7 @@ pub(crate) async fn run(dir: &Path, args: &WatchArgs) -> Result<()> {
     while left > 0 {
         let Some(event) = events.next().await else {
             eprintln!("note: the server has gone; waiting until it is there again");
-            events = again(&data, args).await?;
+            events = again(dir, args).await?;
             continue;
         };
         if event.name == "failure" {
@@ -45,10 +44,10 @@ pub(crate) async fn run(dir: &Path, args: &WatchArgs) -> Result<()> {
 }
 
 /// Waits until a server answers again.
-async fn again(data: &Path, args: &WatchArgs) -> Result<ServerEvents> {
+async fn again(dir: &Path, args: &WatchArgs) -> Result<ServerEvents> {
     loop {
         tokio::time::sleep(AGAIN).await;
-        let Some(client) = server(data).await? else { continue };
+        let Some(client) = server(dir).await? else { continue };
         match client.watch(&args.view, &args.conditions).await {
             Ok(events) => return Ok(events),
             Err(e) if is_final(&e) => return Err(e),

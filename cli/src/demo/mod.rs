@@ -42,8 +42,8 @@ pub(crate) async fn run(args: &DemoArgs) -> Result<Outcome> {
     let (stopper, shutdown) = Shutdown::new();
     let signals = Shutdown::on_signals()?;
     let free = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let pg = free.map(Listening::At);
-    let listen = Listen { serve: free, speed: free, pg, insecure: false };
+    let beside = free.map(Listening::At);
+    let listen = Listen { serve: free, speed: free, pg: beside, flight: beside, insecure: false };
     let up = Up::start(Site::load(dir.path(), &Functions::new()).await?, listen, COMMAND, &shutdown).await?;
     let outcome = tokio::select! {
         outcome = demo(&up) => outcome,

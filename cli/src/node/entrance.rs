@@ -16,10 +16,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 use twofold_common::{Config, Listening, TlsFiles, Token, Tokens};
-use twofold_serving::{Gate, Guard, Origins, PG_ALPN, Pg, Rules, Serving, Tls, guard};
+use twofold_serving::{Gate, Guard, Origins, PG_ALPN, Pg, Rules, Serving, Tls, flight_app, guard};
 
 const SERVE_SETTING: &str = "--listen, or `listen` in [serve] of twofold.toml";
 const SPEED_SETTING: &str = "`listen` in [speed] of twofold.toml";
+const FLIGHT_SETTING: &str = "--flight-listen, or `flight_listen` in [serve] of twofold.toml";
 const PG_SETTING: &str = "--pg-listen, or `pg_listen` in [serve] of twofold.toml";
 
 /// The settings of an entrance.
@@ -47,6 +48,7 @@ struct Address {
 enum Protocol {
     Http,
     Postgres,
+    Flight,
 }
 
 /// Addresses that are taken, and where nobody is let in yet.
@@ -73,12 +75,19 @@ impl Entrance {
         let config = &site.project.config.serve;
         let at = listen.serve.unwrap_or(config.listen);
         let http = Address { protocol: Protocol::Http, at, setting: SERVE_SETTING, gives_way: false };
-        let usual = Config::default().serve.pg_listen;
-        let postgres = beside(Protocol::Postgres, PG_SETTING, listen.pg, config.pg_listen, usual);
+        let usual = Config::default().serve;
+        let postgres = beside(Protocol::Postgres, PG_SETTING, listen.pg, config.pg_listen, usual.pg_listen);
+        let flight = beside(
+            Protocol::Flight,
+            FLIGHT_SETTING,
+            listen.flight,
+            config.flight_listen,
+            usual.flight_listen,
+        );
         Self {
             section: "serve",
             rules: Rules::Serving,
-            addresses: [Some(http), postgres].into_iter().flatten().collect(),
+            addresses: [Some(http), postgres, flight].into_iter().flatten().collect(),
             tls: config.tls.clone(),
             origins: Origins::new(&config.allow_origins),
             insecure: listen.insecure,
@@ -120,10 +129,12 @@ impl Entrance {
             let listener = address.take().await?;
             let listener = match (address.protocol, &tls) {
                 (Protocol::Http, Some(tls)) => listener.with_tls(tls.acceptor(&["http/1.1"])?),
+                (Protocol::Flight, Some(tls)) => listener.with_tls(tls.acceptor(&["h2"])?),
                 // Where TLS begins within the protocol.
                 (Protocol::Postgres, _) | (_, None) => listener,
             };
-            doors.push((address.protocol, listener));
+            let flight = address.protocol == Protocol::Flight;
+            doors.push((address.protocol, if flight { listener.http2() } else { listener }));
         }
         Ok(Taken { doors, exposures, tls, rules: self.rules, origins: self.origins })
     }
@@ -135,12 +146,7 @@ impl Address {
         if !self.gives_way {
             return Listener::bind(at, setting).await;
         }
-        let listener = Listener::bind_or_free(at, setting).await?;
-        let taken = listener.authority();
-        if taken != at.to_string() {
-            tracing::warn!(in_use = %at, address = taken, protocol = ?self.protocol, "another address is taken");
-        }
-        Ok(listener)
+        Listener::bind_or_free(at, setting).await
     }
 }
 
@@ -186,6 +192,8 @@ impl Taken {
         Some(match (of, tls) {
             (Protocol::Http, false) => format!("http://{authority}"),
             (Protocol::Http, true) => format!("https://{authority}"),
+            (Protocol::Flight, false) => format!("grpc://{authority}"),
+            (Protocol::Flight, true) => format!("grpc+tls://{authority}"),
             (Protocol::Postgres, false) => format!("postgresql://{authority}/twofold"),
             (Protocol::Postgres, true) => format!("postgresql://{authority}/twofold?sslmode=require"),
         })
@@ -197,15 +205,20 @@ impl Gated {
     pub(crate) fn running(&self) -> Running {
         let url = self.taken.url(Protocol::Http).unwrap_or_default();
         let certificate = self.taken.tls.as_ref().map(|tls| tls.certificate().to_path_buf());
-        let pg = self.taken.url(Protocol::Postgres);
-        Running { certificate, pg, ..Running::at(&url, Some(&self.local)) }
+        let (pg, flight) = (self.taken.url(Protocol::Postgres), self.taken.url(Protocol::Flight));
+        Running { certificate, pg, flight, ..Running::at(&url, Some(&self.local)) }
     }
 
     /// Lets in who may, to ask `app` over HTTP, until the switch is flipped.
     ///
     /// # Errors
     /// `Internal` if TLS refuses its own defaults.
-    pub(crate) fn open(self, app: Router, tasks: &mut JoinSet<Result<()>>, shutdown: &Shutdown) -> Result<()> {
+    pub(crate) fn open(
+        self,
+        app: Router,
+        tasks: &mut JoinSet<Result<()>>,
+        shutdown: &Shutdown,
+    ) -> Result<()> {
         self.open_all(app, None, tasks, shutdown)
     }
 
@@ -240,6 +253,10 @@ impl Gated {
         let Self { taken: Taken { doors, tls, rules, origins, .. }, gate, .. } = self;
         let app = guard(app, Guard { gate: Arc::clone(&gate), rules, origins });
         for (protocol, listener) in doors {
+            if let Some(in_use) = listener.gave_way() {
+                let address = listener.authority();
+                tracing::warn!(%in_use, address, ?protocol, "the usual address is in use: another one is taken");
+            }
             let server = match (protocol, serving) {
                 (Protocol::Postgres, Some(serving)) => {
                     let acceptor = tls.as_ref().map(|tls| tls.acceptor(&[PG_ALPN])).transpose()?;
@@ -249,6 +266,9 @@ impl Gated {
                         let (pg, stop) = (Arc::clone(&pg), stop.clone());
                         async move { pg.serve(socket, async move { stop.requested().await }).await }
                     })
+                }
+                (Protocol::Flight, Some(serving)) => {
+                    listener.answer(flight_app(Arc::clone(serving), Arc::clone(&gate)), shutdown.clone())
                 }
                 _ => listener.answer(app.clone(), shutdown.clone()),
             };

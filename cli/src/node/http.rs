@@ -5,6 +5,7 @@
 //! which nothing is asked, and one that does not come to speak TLS where it is spoken. There are at most [`CONNECTIONS`] at once, and the next ones wait until others go: so that
 //! there are file handles left for what is stored. If the system has none left, it is asked again a little later.
 
+use super::http2;
 use super::shutdown::Shutdown;
 use anyhow::{Context, Result, anyhow};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -36,8 +37,30 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) struct Listener {
     inner: TcpListener,
     address: SocketAddr,
+    /// The address that was to be taken, if that was in use.
+    gave_way: Option<SocketAddr>,
     headers_within: Duration,
     tls: Option<TlsAcceptor>,
+    version: Version,
+}
+
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+impl Version {
+    async fn serve<S>(self, socket: S, app: axum::Router, within: Duration, shutdown: Shutdown)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match self {
+            Version::Http1 => serve(socket, app, within, shutdown).await,
+            Version::Http2 => http2::serve(socket, app, within, shutdown).await,
+        }
+    }
 }
 
 impl std::fmt::Debug for Listener {
@@ -54,19 +77,30 @@ impl Listener {
 
     /// The same at an address that nobody asked for: if it is in use, at a free port.
     pub(crate) async fn bind_or_free(address: SocketAddr, setting: &str) -> Result<Self> {
-        let bound = match TcpListener::bind(address).await {
+        match TcpListener::bind(address).await {
             Err(e) if e.kind() == ErrorKind::AddrInUse => {
-                TcpListener::bind(SocketAddr::new(address.ip(), 0)).await
+                let bound = TcpListener::bind(SocketAddr::new(address.ip(), 0)).await;
+                Ok(Self { gave_way: Some(address), ..Self::of(bound, address, setting)? })
             }
-            bound => bound,
-        };
-        Self::of(bound, address, setting)
+            bound => Self::of(bound, address, setting),
+        }
     }
 
     fn of(bound: std::io::Result<TcpListener>, address: SocketAddr, setting: &str) -> Result<Self> {
         let inner = bound.map_err(|e| refused(address, setting, &e))?;
         let address = inner.local_addr().context("the address that was taken")?;
-        Ok(Self { inner, address, headers_within: HEADERS_WITHIN, tls: None })
+        let version = Version::Http1;
+        Ok(Self { inner, address, gave_way: None, headers_within: HEADERS_WITHIN, tls: None, version })
+    }
+
+    /// The address that was to be taken, if that was in use.
+    pub(crate) fn gave_way(&self) -> Option<SocketAddr> {
+        self.gave_way
+    }
+
+    /// The same for HTTP/2 in the place of HTTP/1, as gRPC needs it.
+    pub(crate) fn http2(self) -> Self {
+        Self { version: Version::Http2, ..self }
     }
 
     /// The same, which speaks TLS.
@@ -94,13 +128,14 @@ impl Listener {
 
     /// Answers until the switch is flipped, and then what is still being asked.
     pub(crate) fn answer(self, app: axum::Router, shutdown: Shutdown) -> JoinHandle<Result<()>> {
-        let (within, tls, stop) = (self.headers_within, self.tls.clone(), shutdown.clone());
+        let (within, version) = (self.headers_within, self.version);
+        let (tls, stop) = (self.tls.clone(), shutdown.clone());
         self.answer_each(shutdown, move |socket| {
             let (app, tls, stop) = (app.clone(), tls.clone(), stop.clone());
             async move {
-                let Some(tls) = tls else { return serve(socket, app, within, stop).await };
+                let Some(tls) = tls else { return version.serve(socket, app, within, stop).await };
                 match tokio::time::timeout(within, tls.accept(socket)).await {
-                    Ok(Ok(socket)) => serve(socket, app, within, stop).await,
+                    Ok(Ok(socket)) => version.serve(socket, app, within, stop).await,
                     Ok(Err(error)) => tracing::debug!(%error, "a connection did not come to speak TLS"),
                     Err(_) => tracing::debug!("a connection took too long to speak TLS"),
                 }

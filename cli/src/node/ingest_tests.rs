@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use twofold_common::{Functions, Listening, template};
+use twofold_common::{Functions, template};
 
 const EVENT: &str = "{\"event_time\": \"2024-05-01T12:00:00\", \"user_id\": \"ada\", \"page\": \"/home\"}\n";
 
@@ -35,7 +35,7 @@ impl Server {
         let (stopper, shutdown) = Shutdown::new();
         let free = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let site = Site::load(dir, &Functions::new()).await.unwrap();
-        let listen = Listen { serve: free, speed: free, pg: Some(Listening::Off), insecure: false };
+        let listen = Listen { serve: free, speed: free, ..Listen::quiet() };
         let up = Up::start(site, listen, "twofold up", &shutdown).await.unwrap();
         Server { up: Some(up), stopper, http: reqwest::Client::new() }
     }

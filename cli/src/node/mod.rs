@@ -16,6 +16,7 @@ mod exposure;
 mod found_speed;
 mod held_states;
 mod http;
+mod http2;
 mod lock;
 mod reload;
 mod run_file;

@@ -40,6 +40,9 @@ pub struct Running {
     /// Where it answers clients of PostgreSQL, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pg: Option<String>,
+    /// Where it answers Arrow Flight SQL, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flight: Option<String>,
     /// What lets commands on this machine in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<String>,
@@ -58,12 +61,20 @@ impl Running {
     /// This process, which answers at `url`, and lets in who shows `token`.
     pub fn at(url: &str, token: Option<&Token>) -> Self {
         let token = token.map(Token::reveal);
-        Self { pid: std::process::id(), url: url.to_string(), pg: None, token, certificate: None }
+        Self {
+            pid: std::process::id(),
+            url: url.to_string(),
+            pg: None,
+            flight: None,
+            token,
+            certificate: None,
+        }
     }
 
     /// Where it answers, for people.
     pub(crate) fn told(&self) -> String {
-        [Some(&self.url), self.pg.as_ref()].into_iter().flatten().cloned().collect::<Vec<_>>().join(", and ")
+        let beside = [&self.pg, &self.flight].into_iter().flatten();
+        [&self.url].into_iter().chain(beside).cloned().collect::<Vec<_>>().join(", ")
     }
 
     /// What lets commands on this machine in.

@@ -1,6 +1,6 @@
 //! Everything in one process: ingest, speed, archive, batch by schedule, serving.
 //!
-//! It answers on two addresses: users on that of serving, and other processes of the project (a `serve` or a `batch`
+//! It answers on two addresses: users on that of serving (with one more for each protocol besides HTTP), and other processes of the project (a `serve` or a `batch`
 //! of its own) on that of the speed layer.
 
 use super::entrance::Entrance;
@@ -28,8 +28,19 @@ pub struct Listen {
     pub speed: Option<SocketAddr>,
     /// Serving, for clients of PostgreSQL.
     pub pg: Option<Listening>,
+    /// Serving, for clients of Arrow Flight SQL.
+    pub flight: Option<Listening>,
     /// Also where others can reach it, without TLS and tokens.
     pub insecure: bool,
+}
+
+impl Listen {
+    /// No protocol but HTTP.
+    #[cfg(test)]
+    pub(crate) fn quiet() -> Self {
+        let off = Some(Listening::Off);
+        Self { pg: off, flight: off, ..Self::default() }
+    }
 }
 
 /// A running `twofold up`.
@@ -142,7 +153,7 @@ mod tests {
     async fn start(dir: &Path, shutdown: &Shutdown) -> Result<Up> {
         let free = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let site = Site::load(dir, &Functions::new()).await.unwrap();
-        let listen = Listen { serve: free, speed: free, pg: Some(Listening::Off), insecure: false };
+        let listen = Listen { serve: free, speed: free, ..Listen::quiet() };
         Up::start(site, listen, "twofold up", shutdown).await
     }
 

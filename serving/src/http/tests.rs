@@ -110,7 +110,7 @@ async fn what_is_wrong_with_a_request_is_told_as_json() {
         ("/v1/sql", "{\"sql\": 1}", 400, "the body is not"),
         ("/v1/sql", "{\"sql\": \"SELECT 1\", \"limit\": 3}", 400, "unknown field"),
         ("/v1/sql?x=1", "{\"sql\": \"SELECT 1\"}", 400, "there is no parameter x"),
-        ("/v1/sql", "{\"sql\": \"SELECT $1\"}", 400, "parameters up to $1"),
+        ("/v1/sql", "{\"sql\": \"SELECT $1\"}", 400, "has 1 parameter, and 0 values were given"),
         ("/v1/sql", "{\"sql\": \"SELECT 1\", \"parameters\": 1}", 400, "the body is not"),
         ("/v1/sql", "{\"sql\": \"SELECT nothing FROM totals\"}", 400, "nothing"),
         ("/v1/streams/none", "{}", 404, "there is no stream none"),

@@ -29,11 +29,12 @@ use futures::{Stream, StreamExt};
 use pause::with_pauses;
 use pool::{Bound, BoundedPool};
 use std::collections::HashMap;
+use std::future::pending;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use std::time::Duration;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until, timeout};
 use twofold_common::{Error, LimitsConfig, OF_LIMITS, Result};
 
 /// What queries of one process may take.
@@ -53,11 +54,15 @@ struct Token {
     memory: Arc<Bound>,
 }
 
+/// When a query is to be through, and after what time; never, if there is none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline(Option<(Instant, Duration)>);
+
 /// A query's turn, and what it may take.
 #[derive(Debug)]
 pub struct Permit {
     /// When its time is over.
-    deadline: Option<(Instant, Duration)>,
+    deadline: Deadline,
     _turn: OwnedSemaphorePermit,
     token: Option<(OwnedSemaphorePermit, Arc<Token>)>,
     memory: Arc<Bound>,
@@ -95,7 +100,7 @@ impl Limits {
     /// `Busy` if too many wait already, or too many of the same token.
     pub async fn admit(&self, access: &Access) -> Result<Permit> {
         let timeout = self.config.as_ref().map(|config| config.query_timeout);
-        let deadline = timeout.and_then(|timeout| Some((Instant::now().checked_add(timeout)?, timeout)));
+        let deadline = Deadline(timeout.and_then(|time| Some((Instant::now().checked_add(time)?, time))));
         let token =
             access.name().and_then(|name| Some(self.token(name, self.config.as_ref()?))).transpose()?;
         let turn = match Arc::clone(&self.turns).try_acquire_owned() {
@@ -253,17 +258,20 @@ impl Permit {
     ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + 'static> {
         let batches = execute_stream(with_pauses(plan)?, context)?;
         Ok(try_unfold((batches, self, 0), async |(mut batches, permit, rows)| {
-            let next = match permit.deadline {
-                Some((at, timeout)) => {
-                    timeout_at(at, batches.next()).await.map_err(|_| stopped(timeout))?
-                }
-                None => batches.next().await,
+            let next = tokio::select! {
+                next = batches.next() => next,
+                e = permit.deadline.passed() => return Err(e),
             };
             let Some(batch) = next.transpose()? else { return Ok(None) };
             let rows = rows + batch.num_rows() as u64;
             permit.check_rows(rows)?;
             Ok(Some((batch, (batches, permit, rows))))
         }))
+    }
+
+    /// When its time is over.
+    pub(crate) fn deadline(&self) -> Deadline {
+        self.deadline
     }
 
     fn check_rows(&self, rows: u64) -> Result<()> {
@@ -274,6 +282,19 @@ impl Permit {
             "the answer has more than {} rows: ask for fewer with WHERE or LIMIT, or raise `max_rows` {OF_LIMITS}",
             self.max_rows
         )))
+    }
+}
+
+impl Deadline {
+    /// Waits until it has passed: what is to be said then.
+    pub(crate) async fn passed(self) -> Error {
+        match self.0 {
+            Some((at, time)) => {
+                sleep_until(at).await;
+                stopped(time)
+            }
+            None => pending().await,
+        }
     }
 }
 

@@ -137,7 +137,9 @@ impl Connection {
                 }
             };
             match message {
-                PgWireFrontendMessage::SslNegotiation(asked) => socket = self.negotiate(socket, &asked).await?,
+                PgWireFrontendMessage::SslNegotiation(asked) => {
+                    socket = self.negotiate(socket, &asked).await?
+                }
                 PgWireFrontendMessage::CancelRequest(request) => {
                     self.startup.connections.cancel(request.pid, &request.secret_key);
                     return Err(Ended);

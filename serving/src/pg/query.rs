@@ -108,8 +108,8 @@ impl Pg {
     /// Runs a query that came as it is.
     pub(super) async fn run(&self, text: &str, user: &str) -> Result<(SchemaRef, Source, bool), Failure> {
         let ask = Ask { pg: self, text, user, known: None, values: None };
-        let Streamed { schema, batches, previous, .. } = self.serving.stream(&ask).await?;
-        Ok((schema, Source::new(batches), previous))
+        let Streamed { schema, batches, previous, deadline, .. } = self.serving.stream(&ask).await?;
+        Ok((schema, Source::new(batches, deadline), previous))
     }
 
     /// Runs a prepared query with these values.
@@ -119,14 +119,8 @@ impl Pg {
         values: ParamValues,
         user: &str,
     ) -> Result<(SchemaRef, Source, bool), Failure> {
-        let ask = Ask {
-            pg: self,
-            text: &query.text,
-            user,
-            known: Some(query),
-            values: Some(values),
-        };
-        let Streamed { schema, batches, previous, .. } = self.serving.stream(&ask).await?;
+        let ask = Ask { pg: self, text: &query.text, user, known: Some(query), values: Some(values) };
+        let Streamed { schema, batches, previous, deadline, .. } = self.serving.stream(&ask).await?;
         let types = |schema: &Schema| -> Vec<Type> {
             schema.fields().iter().map(|field| super::types::pg_type(field)).collect()
         };
@@ -136,6 +130,6 @@ impl Pg {
                 "the columns of the answer have changed since the statement was prepared: prepare it again";
             return Err(Failure::new(state::NOT_SUPPORTED, message.into()));
         }
-        Ok((schema, Source::new(batches), previous))
+        Ok((schema, Source::new(batches, deadline), previous))
     }
 }

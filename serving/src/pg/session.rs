@@ -3,6 +3,7 @@
 use super::encode::Rows;
 use super::failure::{Failure, state};
 use super::settings::Settings;
+use crate::limits::Deadline;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result as EngineResult;
@@ -41,7 +42,7 @@ pub(super) struct Cursor {
 pub(super) struct Source {
     batches: mpsc::Receiver<EngineResult<RecordBatch>>,
     /// What runs it, which ends with this.
-    run: JoinSet<()>,
+    run: JoinSet<Result<(), Error>>,
     current: Option<Rows>,
 }
 
@@ -142,16 +143,19 @@ impl Cursor {
 }
 
 impl Source {
-    /// Runs a plan on its own, so that who waits for it hears that it is cancelled, whatever it computes.
-    pub(super) fn new(mut batches: SendableRecordBatchStream) -> Self {
+    /// Runs a plan on its own, so that who waits for it hears that it is cancelled, whatever it computes. When its time is
+    /// over it is let go of, whether the rest is wanted or not.
+    pub(super) fn new(mut batches: SendableRecordBatchStream, deadline: Deadline) -> Self {
         let (send, receive) = mpsc::channel(1);
         let mut run = JoinSet::new();
         run.spawn(async move {
             while let Some(batch) = batches.next().await {
-                if send.send(batch).await.is_err() {
-                    return;
+                tokio::select! {
+                    sent = send.send(batch) => if sent.is_err() { break },
+                    e = deadline.passed() => return Err(e),
                 }
             }
+            Ok(())
         });
         Self { batches: receive, run, current: None }
     }
@@ -172,6 +176,7 @@ impl Source {
             self.current = match self.batches.recv().await {
                 Some(batch) => Some(Rows::new(&batch?)?),
                 None => match self.run.join_next().await {
+                    Some(Ok(Err(e))) => return Err(e.into()),
                     // It did not come to its end.
                     Some(Err(e)) => return Err(Error::Internal(format!("a query broke off: {e}")).into()),
                     _ => return Ok(None),

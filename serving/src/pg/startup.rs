@@ -132,14 +132,17 @@ impl Startup {
         let user = user(client)?;
         if let Some((asked, access)) = asked {
             let proved = asked.on_client_final_message(&message.into_sasl_response()?.data);
-            let (Ok(proof), Some(access)) = (proved, access) else { return Err(wrong_password(&user).into()) };
+            let (Ok(proof), Some(access)) = (proved, access) else {
+                return Err(wrong_password(&user).into());
+            };
             let proof = Authentication::SASLFinal(proof.into());
             client.send(PgWireBackendMessage::Authentication(proof)).await?;
             return self.enter(client, access).await;
         }
         let first = message.into_sasl_initial_response()?;
         if first.auth_method != SCRAM_SHA_256_METHOD {
-            let message = format!("there is no way in called {}: use {SCRAM_SHA_256_METHOD}", first.auth_method);
+            let message =
+                format!("there is no way in called {}: use {SCRAM_SHA_256_METHOD}", first.auth_method);
             return Err(Failure::fatal(state::NOT_LET_IN, &message).into());
         }
         let (scram, access) = self.gate.scram(&user);
@@ -213,7 +216,9 @@ impl StartupHandler for Startup {
     {
         let startup = match message {
             PgWireFrontendMessage::Startup(startup) => startup,
-            PgWireFrontendMessage::PasswordMessageFamily(message) => return self.check(client, message).await,
+            PgWireFrontendMessage::PasswordMessageFamily(message) => {
+                return self.check(client, message).await;
+            }
             _ => {
                 let message = "expected the message that starts a connection";
                 return Err(Failure::fatal(state::PROTOCOL, message).into());

@@ -6,6 +6,7 @@ mod logs;
 mod read_only;
 mod tls;
 mod tokens;
+mod wires;
 
 use crate::process::{Server, succeeds};
 use reqwest::{Client, RequestBuilder, Response};

@@ -14,17 +14,17 @@ use twofold_common::TlsFiles;
 use twofold_serving::{Tls, Trust};
 
 /// An authority.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
     /// Vouches for this machine, in `<name>.pem` and `<name>.key`.
-    fn vouch(&self, dir: &Path, name: &str) {
+    pub(super) fn vouch(&self, dir: &Path, name: &str) {
         let key = KeyPair::generate().unwrap();
         let names = vec!["localhost".to_string(), "127.0.0.1".to_string()];
         let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
@@ -39,7 +39,7 @@ impl Authority {
     }
 }
 
-const TLS: &str = "tls_cert = \"tls.pem\"\ntls_key = \"tls.key\"";
+pub(super) const TLS: &str = "tls_cert = \"tls.pem\"\ntls_key = \"tls.key\"";
 
 #[test]
 fn elsewhere_than_on_loopback_nothing_is_listened_on_without_tls_and_a_token() {
