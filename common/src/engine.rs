@@ -1,6 +1,7 @@
 //! The query engine as both layers use it: one configuration and one set of functions for batch, speed and serving.
 
 use crate::functions::{self, Functions};
+use crate::sorted::GroupSorted;
 use crate::windowed::blocks::MergeByBlocks;
 use crate::windowed::once::MergeOnce;
 use crate::windowed::prune::PrunePanes;
@@ -46,6 +47,7 @@ pub(crate) fn session_over(functions: &Functions, runtime: Arc<RuntimeEnv>) -> S
         .with_optimizer_rule(Arc::new(PrunePanes))
         .with_optimizer_rule(Arc::new(MergeByBlocks))
         .with_optimizer_rule(Arc::new(MergeOnce))
+        .with_physical_optimizer_rule(Arc::new(GroupSorted))
         .build();
     let session = SessionContext::new_with_state(state);
     for function in aggregate::functions() {

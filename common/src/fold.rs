@@ -45,7 +45,7 @@ impl Runnable {
         cut: &Cut,
         plan: &LogicalPlan,
     ) -> Result<(Self, Arc<Slot>)> {
-        let slot = Slot::new(Arc::clone(cut.schema()));
+        let slot = Slot::of_states(Arc::clone(cut.schema()), cut.keys());
         let plan = bind(plan.clone(), |_| Ok(Arc::new(SlotTable(Arc::clone(&slot)))))?;
         Ok((Self::try_new(session, plan).await?, slot))
     }
@@ -157,7 +157,8 @@ pub struct Finisher {
 impl Finisher {
     /// Plans the finish of a view.
     pub async fn try_new(session: &SessionContext, view: &View) -> Result<Self> {
-        let slots: Vec<_> = view.cuts().iter().map(|cut| Slot::new(Arc::clone(cut.schema()))).collect();
+        let slot = |cut: &Cut| Slot::of_states(Arc::clone(cut.schema()), cut.keys());
+        let slots: Vec<_> = view.cuts().iter().map(slot).collect();
         let plan = bind(view.finish_plan().clone(), |source| match source {
             Source::State { cut, .. } if *cut < slots.len() => {
                 Ok(Arc::new(SlotTable(Arc::clone(&slots[*cut]))))

@@ -54,6 +54,7 @@ pub mod scan;
 mod segment;
 mod shape;
 mod snapshot;
+mod sorted;
 mod split;
 mod sql;
 mod sql_type;
@@ -66,9 +67,9 @@ mod stream_manifest;
 mod suggest;
 mod table;
 mod template;
-mod told_coverage;
 pub mod token;
 mod tokens;
+mod told_coverage;
 mod union;
 mod unit;
 mod versions;
@@ -118,6 +119,7 @@ pub use snapshot::{
     Answer, LateTotal, MOVED_EVERY, PartitionStatus, Pieces, Snapshot, SnapshotRequest, SpeedLayer,
     SpeedStatus, SpeedView, SpeedViewStatus, StreamRequest, Tail, ViewRequest,
 };
+pub use sorted::is_ordered;
 pub use sql_type::sql_type;
 pub use state::{STATE_FORMAT, State, conform};
 pub use state_file::StateFile;
@@ -127,9 +129,9 @@ pub use stream::{Deduplicate, StreamDef};
 pub use stream_manifest::{Evolution, Segment, StreamManifest, evolve};
 pub use table::Table;
 pub use template::template;
-pub use told_coverage::COVERAGE;
 pub use token::{Scopes, Scram, Token, TokenRecord};
 pub use tokens::{TOKENS, TokenList, Tokens};
+pub use told_coverage::COVERAGE;
 pub use unit::Unit;
 pub use versions::{Progress, Versions};
 pub use view::View;

@@ -154,12 +154,43 @@ pub(crate) fn columns_read(plan: &Arc<dyn ExecutionPlan>, slot: &Arc<Slot>) -> B
 #[derive(Debug)]
 pub(crate) struct Slot {
     schema: SchemaRef,
+    /// Each batch is sorted by so many columns from the first on.
+    keys: usize,
+    /// Whether it has each key once.
+    unique: bool,
     batches: Mutex<Vec<RecordBatch>>,
 }
 
 impl Slot {
     pub(crate) fn new(schema: SchemaRef) -> Arc<Self> {
-        Arc::new(Self { schema, batches: Mutex::new(Vec::new()) })
+        Self::sorted(schema, 0, false)
+    }
+
+    /// For states, which have so many key columns.
+    pub(crate) fn of_states(schema: SchemaRef, keys: usize) -> Arc<Self> {
+        Self::sorted(schema, keys, true)
+    }
+
+    /// For batches that are sorted by so many columns from the first on; `unique`: each has each key once.
+    pub(crate) fn sorted(schema: SchemaRef, keys: usize, unique: bool) -> Arc<Self> {
+        Arc::new(Self { schema, keys, unique, batches: Mutex::new(Vec::new()) })
+    }
+
+    /// Reads some columns of what is put there.
+    pub(crate) fn exec(self: &Arc<Self>, projection: Option<&Vec<usize>>) -> EngineResult<SlotExec> {
+        let schema = project_schema(&self.schema, projection)?;
+        let place = |key| match projection {
+            Some(columns) => columns.iter().position(|column| *column == key),
+            None => Some(key),
+        };
+        let sorted: Vec<usize> = (0..self.keys).map_while(place).collect();
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Ok(SlotExec { slot: Arc::clone(self), schema, sorted, properties: Arc::new(properties) })
     }
 
     /// Replaces what the next run will read.
@@ -193,23 +224,29 @@ impl TableProvider for SlotTable {
         _: &[Expr],
         _: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let schema = project_schema(&self.0.schema, projection)?;
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(Arc::clone(&schema)),
-            Partitioning::UnknownPartitioning(1),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        Ok(Arc::new(SlotExec { slot: Arc::clone(&self.0), schema, properties: Arc::new(properties) }))
+        Ok(Arc::new(self.0.exec(projection)?))
     }
 }
 
 /// Reads what is in its slot at the moment when it is executed.
 #[derive(Debug)]
-struct SlotExec {
+pub(crate) struct SlotExec {
     slot: Arc<Slot>,
     schema: SchemaRef,
+    sorted: Vec<usize>,
     properties: Arc<PlanProperties>,
+}
+
+impl SlotExec {
+    /// The columns by which each batch is sorted.
+    pub(crate) fn sorted(&self) -> &[usize] {
+        &self.sorted
+    }
+
+    /// Whether no two rows of a batch have the same values in these.
+    pub(crate) fn is_unique(&self) -> bool {
+        self.slot.unique && self.sorted.len() == self.slot.keys
+    }
 }
 
 impl DisplayAs for SlotExec {

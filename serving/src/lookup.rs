@@ -16,12 +16,11 @@ use crate::query::Serving;
 use crate::rows::Rows;
 use arrow::array::{ArrayRef, RecordBatch, make_comparator};
 use arrow::compute::SortOptions;
-use arrow::datatypes::DataType;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use twofold_common::scan::Source;
-use twofold_common::{Catalog, Digest, Finisher, Result, View, conform};
+use twofold_common::{Catalog, Digest, Finisher, Result, View, conform, is_ordered};
 
 /// How many plans of one view are kept for the next questions.
 const KEPT: usize = 16;
@@ -115,27 +114,15 @@ fn probe(view: &View, query: &ViewQuery) -> Result<Option<Probe>> {
         let field = schema.field(column);
         let (name, data_type) = (field.name(), field.data_type());
         let given = query.filters.iter().find(|(filter, _)| filter == name);
-        let Some((_, value)) = given.filter(|_| is_searched(data_type)) else { return Ok(None) };
+        let Some((_, value)) = given.filter(|_| is_ordered(data_type) && !data_type.is_nested()) else {
+            return Ok(None);
+        };
         if state.field(key).data_type() != data_type {
             return Ok(None);
         }
         probe.push(filter::parse(view.name(), name, value, data_type)?.to_array()?);
     }
     Ok(Some(probe))
-}
-
-/// Whether values of a type compare as they do in the order of states, and equal ones are the same.
-fn is_searched(data_type: &DataType) -> bool {
-    data_type.is_integer()
-        || matches!(
-            data_type,
-            DataType::Boolean
-                | DataType::Utf8
-                | DataType::Binary
-                | DataType::Date32
-                | DataType::Timestamp(_, _)
-                | DataType::Decimal128(_, _)
-        )
 }
 
 /// The row of a sorted batch that has this key.

@@ -240,10 +240,13 @@ fn states(
             })?);
         }
     }
+    let keys = definition.keys();
     if ordered {
-        batches = vec![State::from_rows(schema, definition.keys(), &batches)?.batch().clone()];
+        // Of several states, a key that more than one of them has stands there as often.
+        let all = State::from_rows(schema, keys, &batches)?.batch().clone();
+        return Ok(StateTable::new(Arc::clone(schema), keys, vec![all]).with_repeated_keys());
     }
-    Ok(StateTable::new(Arc::clone(schema), batches))
+    Ok(StateTable::new(Arc::clone(schema), keys, batches))
 }
 
 /// `1203000` as `1,203,000`.

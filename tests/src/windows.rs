@@ -30,9 +30,10 @@ pub async fn query(catalog: &Catalog, sql: &str, states: &[Vec<State>]) -> (Vec<
     let plan = catalog.plan(sql).await.unwrap();
     let bound = bind(plan, |source| {
         let Source::State { view, cut, .. } = source else { panic!("{source:?}") };
-        let schema = catalog.view(view)?.cuts()[*cut].schema().clone();
+        let view = catalog.view(view)?;
+        let cut_of_view = &view.cuts()[*cut];
         let batches = states[*cut].iter().map(|s| s.batch().clone()).collect();
-        Ok(Arc::new(StateTable::new(schema, batches)))
+        Ok(Arc::new(StateTable::new(cut_of_view.schema().clone(), cut_of_view.keys(), batches)))
     });
     let frame = catalog.session().execute_logical_plan(bound.unwrap()).await.unwrap();
     let optimized = frame.clone().into_optimized_plan().unwrap().display_indent().to_string();

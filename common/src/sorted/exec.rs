@@ -1,0 +1,250 @@
+//! The operator.
+
+use super::groups::{Groups, Keys, groups};
+use crate::scan::SlotExec;
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow::compute::{interleave, take};
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::Result;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::EmitTo;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+/// More rows are left to the engine, which can go to disk with them.
+const MOST_ROWS: usize = 8 << 20;
+/// So are more batches: they are compared two by two.
+const MOST_BATCHES: usize = 512;
+
+/// An aggregate whose input is sorted by what it groups by, in each of its batches.
+#[derive(Debug)]
+pub(super) struct SortedAggregateExec {
+    /// What it stands for.
+    by_hashing: Arc<dyn ExecutionPlan>,
+    /// The expressions that it groups by, in the order by which the rows are sorted.
+    order: Vec<usize>,
+    /// Whether no two rows of one batch are in one group.
+    unique: bool,
+    properties: Arc<PlanProperties>,
+}
+
+impl SortedAggregateExec {
+    /// The same as `node`, if that is an aggregate over sorted rows.
+    pub(super) fn of(node: &Arc<dyn ExecutionPlan>) -> Option<Self> {
+        let aggregate = aggregate(node)?;
+        let single = matches!(aggregate.mode(), AggregateMode::Single | AggregateMode::SinglePartitioned);
+        let grouping = aggregate.group_expr();
+        let plain = aggregate.aggr_expr().iter().all(|call| {
+            call.groups_accumulator_supported() && !call.is_distinct() && call.order_bys().is_empty()
+        });
+        let filtered = aggregate.filter_expr().iter().any(Option::is_some);
+        if !single || !plain || filtered || !grouping.is_single() || aggregate.limit_options().is_some() {
+            return None;
+        }
+        let columns = grouping.expr().iter().map(|(expr, _)| column(expr)).collect::<Option<Vec<_>>>()?;
+        let (leaf, columns) = leaf(aggregate.input(), columns)?;
+        let sorted = leaf.sorted().get(..columns.len()).filter(|sorted| !sorted.is_empty())?;
+        let order = sorted.iter().map(|sorted| columns.iter().position(|column| column == sorted));
+        let order = order.collect::<Option<Vec<_>>>()?;
+        let schema = aggregate.input_schema();
+        let grouped = grouping.expr().iter().map(|(expr, _)| expr.data_type(&schema).ok());
+        if !grouped.map(|known| known.is_some_and(|known| is_ordered(&known))).all(|ordered| ordered) {
+            return None;
+        }
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(node.schema()),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        let unique = leaf.sorted().len() == order.len() && leaf.is_unique();
+        Some(Self { by_hashing: Arc::clone(node), order, unique, properties: Arc::new(properties) })
+    }
+}
+
+fn aggregate(node: &Arc<dyn ExecutionPlan>) -> Option<&AggregateExec> {
+    (node.as_ref() as &dyn Any).downcast_ref()
+}
+
+fn column(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
+    (expr.as_ref() as &dyn Any).downcast_ref::<Column>().map(Column::index)
+}
+
+/// The states that a plan passes on as they are, and which of their columns these are.
+fn leaf(plan: &Arc<dyn ExecutionPlan>, columns: Vec<usize>) -> Option<(&SlotExec, Vec<usize>)> {
+    let any = plan.as_ref() as &dyn Any;
+    if let Some(leaf) = any.downcast_ref::<SlotExec>() {
+        return Some((leaf, columns));
+    }
+    if let Some(projection) = any.downcast_ref::<ProjectionExec>() {
+        let expr = projection.expr();
+        let columns = columns.into_iter().map(|i| column(&expr.get(i)?.expr));
+        return leaf(projection.input(), columns.collect::<Option<_>>()?);
+    }
+    let cooperative = any.downcast_ref::<CooperativeExec>()?;
+    leaf(cooperative.children().first()?, columns)
+}
+
+/// Whether values of a type compare as they do in the order of states, and equal ones are the same.
+pub fn is_ordered(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().all(|field| is_ordered(field.data_type())),
+        DataType::Boolean
+        | DataType::Utf8
+        | DataType::Binary
+        | DataType::Date32
+        | DataType::Timestamp(_, _)
+        | DataType::Decimal128(_, _) => true,
+        other => other.is_integer(),
+    }
+}
+
+impl DisplayAs for SortedAggregateExec {
+    fn fmt_as(&self, style: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SortedAggregateExec, for ")?;
+        self.by_hashing.fmt_as(style, f)
+    }
+}
+
+impl ExecutionPlan for SortedAggregateExec {
+    fn name(&self) -> &str {
+        "SortedAggregateExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        self.by_hashing.children()
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        self.by_hashing.apply_expressions(f)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let by_hashing = Arc::clone(&self.by_hashing).replace_children(children, options)?;
+        Ok(match Self::of(&by_hashing) {
+            Some(exec) => Arc::new(exec),
+            None => by_hashing,
+        })
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let Some(input) = self.children().first().map(|child| Arc::clone(child)) else {
+            return self.by_hashing.execute(partition, context);
+        };
+        let (plan, order, unique) = (Arc::clone(&self.by_hashing), self.order.clone(), self.unique);
+        let schema = self.schema();
+        let answer = async move {
+            let batches: Vec<RecordBatch> =
+                input.execute(partition, Arc::clone(&context))?.try_collect().await?;
+            let batches: Vec<_> = batches.into_iter().filter(|batch| batch.num_rows() > 0).collect();
+            let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+            if rows > MOST_ROWS || batches.len() > MOST_BATCHES {
+                return plan.execute(partition, context);
+            }
+            let reservation = MemoryConsumer::new("SortedAggregateExec").register(context.memory_pool());
+            let size = context.session_config().batch_size();
+            let schema = plan.schema();
+            let whole = run(&plan, &order, unique, &batches, &reservation).await?;
+            let pieces = (0..whole.num_rows())
+                .step_by(size)
+                .map(move |at| Ok(whole.slice(at, size.min(whole.num_rows() - at))));
+            // What is reserved is held until the last piece is taken.
+            let held = stream::iter(pieces).chain(stream::once(async move {
+                drop(reservation);
+                Ok(RecordBatch::new_empty(Arc::clone(&schema)))
+            }));
+            let schema = plan.schema();
+            let rows = held.try_filter(|batch| std::future::ready(batch.num_rows() > 0));
+            Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)) as SendableRecordBatchStream)
+        };
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::once(answer).try_flatten())))
+    }
+}
+
+/// All groups of these batches, with what their calls come to.
+async fn run(
+    plan: &Arc<dyn ExecutionPlan>,
+    order: &[usize],
+    unique: bool,
+    batches: &[RecordBatch],
+    reservation: &MemoryReservation,
+) -> Result<RecordBatch> {
+    let schema: SchemaRef = plan.schema();
+    let Some(aggregate) = aggregate(plan).filter(|_| !batches.is_empty()) else {
+        return Ok(RecordBatch::new_empty(schema));
+    };
+    let by = aggregate.group_expr().expr();
+    let mut columns: Vec<Vec<ArrayRef>> = Vec::with_capacity(batches.len());
+    let mut keys = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let rows = batch.num_rows();
+        let evaluated = by.iter().map(|(expr, _)| expr.evaluate(batch)?.into_array(rows));
+        let evaluated = evaluated.collect::<Result<Vec<_>>>()?;
+        let sorted = order.iter().map(|&i| Arc::clone(&evaluated[i])).collect();
+        keys.push(Keys::new(sorted, rows, unique)?);
+        columns.push(evaluated);
+        reservation.try_grow(2 * rows * size_of::<usize>())?;
+    }
+    let mut groups = groups(&keys)?;
+    drop(keys);
+    let (seen, numbers) = groups.renumber();
+    let numbers = numbers.map(|numbers| UInt64Array::from_iter_values(numbers.into_iter().map(|n| n as u64)));
+    let Groups { of, firsts } = groups;
+    let mut output = Vec::with_capacity(schema.fields().len());
+    for i in 0..by.len() {
+        let of_batches: Vec<&dyn Array> = columns.iter().map(|columns| columns[i].as_ref()).collect();
+        // Each row a group of its own, as in a single state.
+        let whole = of_batches.len() == 1 && of_batches[0].len() == firsts.len();
+        output.push(if whole { Arc::clone(&columns[0][i]) } else { interleave(&of_batches, &firsts)? });
+    }
+    for call in aggregate.aggr_expr() {
+        tokio::task::yield_now().await;
+        let mut accumulator = call.create_groups_accumulator()?;
+        for ((batch, of), seen) in batches.iter().zip(&of).zip(&seen) {
+            let arguments = call.expressions();
+            let arguments = arguments.iter().map(|expr| expr.evaluate(batch)?.into_array(batch.num_rows()));
+            let arguments = arguments.collect::<Result<Vec<_>>>()?;
+            accumulator.update_batch(&arguments, of, None, *seen)?;
+        }
+        reservation.try_grow(accumulator.size())?;
+        let values = accumulator.evaluate(EmitTo::All)?;
+        output.push(match &numbers {
+            Some(numbers) => take(&values, numbers, None)?,
+            None => values,
+        });
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(firsts.len()));
+    Ok(RecordBatch::try_new_with_options(schema, output, &options)?)
+}

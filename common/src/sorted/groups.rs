@@ -1,0 +1,150 @@
+//! Which rows of sorted batches belong together.
+
+use arrow::array::{ArrayRef, DynComparator, make_comparator};
+use arrow::compute::{SortOptions, partition};
+use datafusion::error::Result;
+use std::cmp::Ordering;
+
+/// The order of states: nulls first.
+const ASCENDING: SortOptions = SortOptions { descending: false, nulls_first: true };
+
+/// Rows by group, the groups in the order of their keys.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Groups {
+    /// For each batch, the group of each row.
+    pub(super) of: Vec<Vec<usize>>,
+    /// For each group, the batch and the row of one that is in it.
+    pub(super) firsts: Vec<(usize, usize)>,
+}
+
+/// The keys of one batch, which is sorted by them.
+pub(super) struct Keys {
+    columns: Vec<ArrayRef>,
+    /// Where the rows of each key end.
+    ends: Vec<usize>,
+}
+
+impl Keys {
+    /// `columns` in the order by which the rows are sorted; with `unique`, no two rows have the same key.
+    pub(super) fn new(columns: Vec<ArrayRef>, rows: usize, unique: bool) -> Result<Self> {
+        let ends = if unique {
+            (1..=rows).collect()
+        } else {
+            partition(&columns)?.ranges().into_iter().map(|range| range.end).collect()
+        };
+        Ok(Self { columns, ends })
+    }
+}
+
+/// Batches that follow each other: each key of one is below those of the next.
+struct Run {
+    batches: Vec<usize>,
+    /// Which of them, and which key of that.
+    at: usize,
+    key: usize,
+}
+
+impl Run {
+    /// The batch and the row where the next key begins.
+    fn head(&self, all: &[Keys]) -> Option<(usize, usize)> {
+        let batch = *self.batches.get(self.at)?;
+        let row = self.key.checked_sub(1).map_or(0, |before| all[batch].ends[before]);
+        Some((batch, row))
+    }
+
+    /// Gives all rows of the next key to a group.
+    fn take(&mut self, all: &[Keys], of: &mut [Vec<usize>], group: usize) {
+        let batch = self.batches[self.at];
+        let end = all[batch].ends[self.key];
+        of[batch].resize(end, group);
+        self.key += 1;
+        if self.key == all[batch].ends.len() {
+            (self.at, self.key) = (self.at + 1, 0);
+        }
+    }
+}
+
+/// Comparisons between rows of two batches, made when they are needed.
+struct Comparisons<'a> {
+    all: &'a [Keys],
+    made: Vec<Option<Vec<DynComparator>>>,
+}
+
+impl Comparisons<'_> {
+    fn compare(&mut self, (a, i): (usize, usize), (b, j): (usize, usize)) -> Result<Ordering> {
+        let made = &mut self.made[a * self.all.len() + b];
+        if made.is_none() {
+            let pairs = self.all[a].columns.iter().zip(&self.all[b].columns);
+            let comparators = pairs.map(|(a, b)| make_comparator(a, b, ASCENDING));
+            *made = Some(comparators.collect::<Result<_, _>>()?);
+        }
+        let mut orders = made.iter().flatten().map(|compare| compare(i, j));
+        Ok(orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal))
+    }
+}
+
+impl Groups {
+    /// Renumbers the groups by where they are seen first, as accumulators need it: how many have been seen after each
+    /// batch, and the number of each group in the order of keys, if that is not its place.
+    pub(super) fn renumber(&mut self) -> (Vec<usize>, Option<Vec<usize>>) {
+        let mut numbers = vec![usize::MAX; self.firsts.len()];
+        let mut next = 0;
+        let mut seen = Vec::with_capacity(self.of.len());
+        for of in &mut self.of {
+            for group in of {
+                if numbers[*group] == usize::MAX {
+                    numbers[*group] = next;
+                    next += 1;
+                }
+                *group = numbers[*group];
+            }
+            seen.push(next);
+        }
+        let in_place = numbers.iter().enumerate().all(|(place, number)| place == *number);
+        (seen, (!in_place).then_some(numbers))
+    }
+}
+
+/// The groups of these batches, none of which is empty.
+pub(super) fn groups(all: &[Keys]) -> Result<Groups> {
+    let rows = |keys: &Keys| keys.ends.last().copied().unwrap_or(0);
+    let mut comparisons =
+        Comparisons { all, made: std::iter::repeat_with(|| None).take(all.len() * all.len()).collect() };
+    let mut runs: Vec<Run> = Vec::new();
+    for batch in 0..all.len() {
+        if let Some(run) = runs.last_mut()
+            && let Some(&last) = run.batches.last()
+            && comparisons.compare((last, rows(&all[last]) - 1), (batch, 0))?.is_lt()
+        {
+            run.batches.push(batch);
+        } else {
+            runs.push(Run { batches: vec![batch], at: 0, key: 0 });
+        }
+    }
+    let mut of: Vec<Vec<usize>> = all.iter().map(|keys| Vec::with_capacity(rows(keys))).collect();
+    let mut firsts = Vec::with_capacity(all.iter().map(|keys| keys.ends.len()).max().unwrap_or(0));
+    let mut least: Vec<usize> = Vec::with_capacity(runs.len());
+    loop {
+        let mut first = None;
+        least.clear();
+        for (i, run) in runs.iter().enumerate() {
+            let Some(head) = run.head(all) else { continue };
+            let order = match first {
+                Some(first) => comparisons.compare(head, first)?,
+                None => Ordering::Less,
+            };
+            if order.is_lt() {
+                first = Some(head);
+                least.clear();
+            }
+            if order.is_le() {
+                least.push(i);
+            }
+        }
+        let Some(first) = first else { return Ok(Groups { of, firsts }) };
+        for &i in &least {
+            runs[i].take(all, &mut of, firsts.len());
+        }
+        firsts.push(first);
+    }
+}
