@@ -61,8 +61,8 @@ impl SortedAggregateExec {
         let order = sorted.iter().map(|sorted| columns.iter().position(|column| column == sorted));
         let order = order.collect::<Option<Vec<_>>>()?;
         let schema = aggregate.input_schema();
-        let grouped = grouping.expr().iter().map(|(expr, _)| expr.data_type(&schema).ok());
-        if !grouped.map(|known| known.is_some_and(|known| is_ordered(&known))).all(|ordered| ordered) {
+        let mut types = grouping.expr().iter().map(|(expr, _)| expr.data_type(&schema));
+        if !types.all(|known| known.is_ok_and(|known| is_ordered(&known))) {
             return None;
         }
         let properties = PlanProperties::new(
