@@ -73,8 +73,8 @@ impl Running {
 
     /// Where it answers, for people.
     pub(crate) fn told(&self) -> String {
-        let beside = [&self.pg, &self.flight].into_iter().flatten();
-        [&self.url].into_iter().chain(beside).cloned().collect::<Vec<_>>().join(", ")
+        let beside: Vec<&str> = [&self.pg, &self.flight].into_iter().flatten().map(String::as_str).collect();
+        if beside.is_empty() { self.url.clone() } else { format!("{} ({})", self.url, beside.join(", ")) }
     }
 
     /// What lets commands on this machine in.

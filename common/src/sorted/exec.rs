@@ -176,7 +176,10 @@ impl ExecutionPlan for SortedAggregateExec {
             let reservation = MemoryConsumer::new("SortedAggregateExec").register(context.memory_pool());
             let size = context.session_config().batch_size();
             let schema = plan.schema();
-            let whole = run(&plan, &order, unique, &batches, &reservation).await?;
+            let Some(whole) = run(&plan, &order, unique, &batches, &reservation).await? else {
+                drop(reservation);
+                return plan.execute(partition, context);
+            };
             let pieces = (0..whole.num_rows())
                 .step_by(size)
                 .map(move |at| Ok(whole.slice(at, size.min(whole.num_rows() - at))));
@@ -193,17 +196,17 @@ impl ExecutionPlan for SortedAggregateExec {
     }
 }
 
-/// All groups of these batches, with what their calls come to.
+/// All groups of these batches, with what their calls come to; `None` if hashing is better.
 async fn run(
     plan: &Arc<dyn ExecutionPlan>,
     order: &[usize],
     unique: bool,
     batches: &[RecordBatch],
     reservation: &MemoryReservation,
-) -> Result<RecordBatch> {
+) -> Result<Option<RecordBatch>> {
     let schema: SchemaRef = plan.schema();
     let Some(aggregate) = aggregate(plan).filter(|_| !batches.is_empty()) else {
-        return Ok(RecordBatch::new_empty(schema));
+        return Ok(Some(RecordBatch::new_empty(schema)));
     };
     let by = aggregate.group_expr().expr();
     let mut columns: Vec<Vec<ArrayRef>> = Vec::with_capacity(batches.len());
@@ -217,11 +220,11 @@ async fn run(
         columns.push(evaluated);
         reservation.try_grow(2 * rows * size_of::<usize>())?;
     }
-    let mut groups = groups(&keys)?;
+    let Some(mut groups) = groups(&keys)? else { return Ok(None) };
     drop(keys);
     let (seen, numbers) = groups.renumber();
     let numbers = numbers.map(|numbers| UInt64Array::from_iter_values(numbers.into_iter().map(|n| n as u64)));
-    let Groups { of, firsts } = groups;
+    let Groups { of, firsts, .. } = groups;
     let mut output = Vec::with_capacity(schema.fields().len());
     for i in 0..by.len() {
         let of_batches: Vec<&dyn Array> = columns.iter().map(|columns| columns[i].as_ref()).collect();
@@ -246,5 +249,5 @@ async fn run(
         });
     }
     let options = RecordBatchOptions::new().with_row_count(Some(firsts.len()));
-    Ok(RecordBatch::try_new_with_options(schema, output, &options)?)
+    Ok(Some(RecordBatch::try_new_with_options(schema, output, &options)?))
 }

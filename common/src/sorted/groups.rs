@@ -1,10 +1,12 @@
 //! Which rows of sorted batches belong together.
 
 use arrow::array::{ArrayRef, DynComparator, make_comparator};
-use arrow::compute::{SortOptions, partition};
+use arrow::compute::SortOptions;
 use datafusion::error::Result;
 use std::cmp::Ordering;
 
+/// More than so many are grouped by hashing faster than by comparing each with each.
+const MOST_RUNS: usize = 4;
 /// The order of states: nulls first.
 const ASCENDING: SortOptions = SortOptions { descending: false, nulls_first: true };
 
@@ -15,6 +17,8 @@ pub(super) struct Groups {
     pub(super) of: Vec<Vec<usize>>,
     /// For each group, the batch and the row of one that is in it.
     pub(super) firsts: Vec<(usize, usize)>,
+    /// Whether the batches follow each other.
+    single: bool,
 }
 
 /// The keys of one batch, which is sorted by them.
@@ -27,13 +31,42 @@ pub(super) struct Keys {
 impl Keys {
     /// `columns` in the order by which the rows are sorted; with `unique`, no two rows have the same key.
     pub(super) fn new(columns: Vec<ArrayRef>, rows: usize, unique: bool) -> Result<Self> {
-        let ends = if unique {
-            (1..=rows).collect()
-        } else {
-            partition(&columns)?.ranges().into_iter().map(|range| range.end).collect()
-        };
+        let ends = if unique { (1..=rows).collect() } else { ends(&columns, rows)? };
         Ok(Self { columns, ends })
     }
+}
+
+fn comparators(a: &[ArrayRef], b: &[ArrayRef]) -> Result<Vec<DynComparator>> {
+    let pairs = a.iter().zip(b).map(|(a, b)| make_comparator(a, b, ASCENDING));
+    Ok(pairs.collect::<Result<_, _>>()?)
+}
+
+/// Where the rows of each key end. Long stretches of one key are crossed in leaps.
+fn ends(columns: &[ArrayRef], rows: usize) -> Result<Vec<usize>> {
+    let comparators = comparators(columns, columns)?;
+    let same = |a: usize, b: usize| comparators.iter().all(|compare| compare(a, b).is_eq());
+    let mut ends = Vec::new();
+    let mut start = 0;
+    while start < rows {
+        // All below `low` are of the key, and nothing from `high` on is known to be.
+        let (mut low, mut leap) = (start + 1, 1);
+        let mut high = rows;
+        while low < rows {
+            let next = (low - 1 + leap).min(rows - 1);
+            if !same(start, next) {
+                high = next;
+                break;
+            }
+            (low, leap) = (next + 1, leap * 2);
+        }
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if same(start, middle) { low = middle + 1 } else { high = middle }
+        }
+        ends.push(low);
+        start = low;
+    }
+    Ok(ends)
 }
 
 /// Batches that follow each other: each key of one is below those of the next.
@@ -74,9 +107,7 @@ impl Comparisons<'_> {
     fn compare(&mut self, (a, i): (usize, usize), (b, j): (usize, usize)) -> Result<Ordering> {
         let made = &mut self.made[a * self.all.len() + b];
         if made.is_none() {
-            let pairs = self.all[a].columns.iter().zip(&self.all[b].columns);
-            let comparators = pairs.map(|(a, b)| make_comparator(a, b, ASCENDING));
-            *made = Some(comparators.collect::<Result<_, _>>()?);
+            *made = Some(comparators(&self.all[a].columns, &self.all[b].columns)?);
         }
         let mut orders = made.iter().flatten().map(|compare| compare(i, j));
         Ok(orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal))
@@ -87,6 +118,10 @@ impl Groups {
     /// Renumbers the groups by where they are seen first, as accumulators need it: how many have been seen after each
     /// batch, and the number of each group in the order of keys, if that is not its place.
     pub(super) fn renumber(&mut self) -> (Vec<usize>, Option<Vec<usize>>) {
+        if self.single {
+            let seen = self.of.iter().map(|of| of.last().map_or(0, |last| last + 1));
+            return (seen.collect(), None);
+        }
         let mut numbers = vec![usize::MAX; self.firsts.len()];
         let mut next = 0;
         let mut seen = Vec::with_capacity(self.of.len());
@@ -105,8 +140,9 @@ impl Groups {
     }
 }
 
-/// The groups of these batches, none of which is empty.
-pub(super) fn groups(all: &[Keys]) -> Result<Groups> {
+/// The groups of these batches, none of which is empty; `None` if more of them stand beside each other than
+/// [`MOST_RUNS`].
+pub(super) fn groups(all: &[Keys]) -> Result<Option<Groups>> {
     let rows = |keys: &Keys| keys.ends.last().copied().unwrap_or(0);
     let mut comparisons =
         Comparisons { all, made: std::iter::repeat_with(|| None).take(all.len() * all.len()).collect() };
@@ -120,6 +156,9 @@ pub(super) fn groups(all: &[Keys]) -> Result<Groups> {
         } else {
             runs.push(Run { batches: vec![batch], at: 0, key: 0 });
         }
+    }
+    if runs.len() > MOST_RUNS {
+        return Ok(None);
     }
     let mut of: Vec<Vec<usize>> = all.iter().map(|keys| Vec::with_capacity(rows(keys))).collect();
     let mut firsts = Vec::with_capacity(all.iter().map(|keys| keys.ends.len()).max().unwrap_or(0));
@@ -141,7 +180,7 @@ pub(super) fn groups(all: &[Keys]) -> Result<Groups> {
                 least.push(i);
             }
         }
-        let Some(first) = first else { return Ok(Groups { of, firsts }) };
+        let Some(first) = first else { return Ok(Some(Groups { of, firsts, single: runs.len() < 2 })) };
         for &i in &least {
             runs[i].take(all, &mut of, firsts.len());
         }

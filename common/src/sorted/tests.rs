@@ -93,7 +93,7 @@ proptest! {
         states in proptest::collection::vec(
             proptest::collection::vec(
                 (proptest::option::weighted(0.9, 0u8..12), 0i64..6, proptest::option::of(0i64..9)), 0..60),
-            0..5),
+            0..7),
         // Cut into pieces, as files are read.
         piece in 1usize..40,
     ) {
@@ -146,11 +146,33 @@ fn pieces_of_one_state_follow_each_other_and_others_are_walked_beside_them() {
         Keys::new(vec![column], numbers.len(), true).unwrap()
     };
     let found = groups(&[keys(&[1, 3]), keys(&[5, 7]), keys(&[0, 3, 7, 9]), keys(&[3])]).unwrap();
+    let found = found.unwrap();
     assert_eq!(found.of, [vec![1, 2], vec![3, 4], vec![0, 2, 4, 5], vec![2]]);
     assert_eq!(found.firsts, [(2, 0), (0, 0), (0, 1), (1, 0), (1, 1), (2, 3)]);
-    assert_eq!(groups(&[]).unwrap().firsts, []);
+    assert_eq!(groups(&[]).unwrap().unwrap().firsts, []);
     // As they are seen first: 1 3, 5 7, 0 9, and none that is new.
     let mut found = found;
     assert_eq!(found.renumber(), (vec![2, 4, 6, 6], Some(vec![4, 0, 1, 2, 3, 5])));
     assert_eq!(found.of, [vec![0, 1], vec![2, 3], vec![4, 1, 3, 5], vec![1]]);
+    // One after the other there may be any number, beside each other not.
+    let one: Vec<Keys> = (0..99).map(|i| keys(&[i])).collect();
+    assert_eq!(groups(&one).unwrap().unwrap().renumber(), ((1..=99).collect(), None));
+    let many: Vec<Keys> = (0..5).map(|_| keys(&[1, 2])).collect();
+    assert_eq!(groups(&many).unwrap(), None);
+}
+
+#[test]
+fn keys_end_where_the_next_begins_however_long_they_are() {
+    let numbers = |lengths: &[usize]| -> Vec<i64> {
+        lengths.iter().enumerate().flat_map(|(key, n)| vec![key as i64; *n]).collect()
+    };
+    for lengths in
+        [&[1, 1, 1][..], &[5], &[2, 700, 1, 3, 64, 65, 1], &[128, 1], &[1, 127], &[3, 4, 5, 6, 7, 8, 9]]
+    {
+        let numbers = numbers(lengths);
+        let column: ArrayRef = Arc::new(Int64Array::from(numbers.clone()));
+        let found = groups(&[Keys::new(vec![column], numbers.len(), false).unwrap()]).unwrap().unwrap();
+        assert_eq!(found.of[0].iter().map(|group| *group as i64).collect::<Vec<_>>(), numbers);
+        assert_eq!(found.firsts.len(), lengths.len());
+    }
 }

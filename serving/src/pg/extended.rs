@@ -147,7 +147,11 @@ impl ExtendedQueryHandler for Service {
             TARGET_TYPE_BYTE_PORTAL => match client.portal_store().get_portal(name) {
                 Some(Entry::Value(portal)) => self.do_describe_portal(client, &portal).await?.fields,
                 Some(Entry::Empty) => Vec::new(),
-                None => return Err(PgWireError::PortalNotFound(name.to_owned())),
+                // A cursor that was declared is a portal of its name.
+                None => match session(client).cursor(name) {
+                    Ok(cursor) => types::fields(&cursor.schema, &Format::UnifiedText),
+                    Err(_) => return Err(PgWireError::PortalNotFound(name.to_owned())),
+                },
             },
             other => return Err(PgWireError::InvalidTargetType(other)),
         };

@@ -1,6 +1,7 @@
 //! Functions that clients of PostgreSQL call about the server, beside those of the library.
 
 use super::names::DATABASE;
+use super::rewrite;
 use super::settings;
 use super::types;
 use arrow::array::{ArrayRef, AsArray, Int32Array, StringArray};
@@ -37,6 +38,8 @@ const NOTHING: &[&str] = &[
     "pg_get_partition_constraintdef",
     "pg_tablespace_location",
     "pg_get_viewdef",
+    "json_build_object",
+    "pg_size_pretty",
 ];
 const TRUE: &[&str] = &[
     "pg_function_is_visible",
@@ -58,6 +61,11 @@ pub(super) fn register(session: &SessionContext) {
         ("pg_get_userbyid", text(DATABASE)),
         (SESSION_USER, text(DATABASE)),
         ("pg_my_temp_schema", ScalarValue::Int32(Some(0))),
+        ("pg_table_size", ScalarValue::Int64(Some(0))),
+        ("pg_relation_size", ScalarValue::Int64(Some(0))),
+        ("pg_total_relation_size", ScalarValue::Int64(Some(0))),
+        ("pg_database_size", ScalarValue::Int64(Some(0))),
+        ("generate_subscripts", ScalarValue::Int32(None)),
     ];
     constants.extend(NOTHING.iter().map(|name| (*name, ScalarValue::Utf8(None))));
     constants.extend(TRUE.iter().map(|name| (*name, ScalarValue::Boolean(Some(true)))));
@@ -65,6 +73,7 @@ pub(super) fn register(session: &SessionContext) {
     for (name, value) in constants {
         session.register_udf(constant(name, value));
     }
+    session.register_udf(rewrite::like_pattern());
     session.register_udf(ScalarUDF::new_from_impl(CurrentSetting { signature: one_or_two_texts() }));
     let type_of = |args: &[ColumnarValue]| -> EngineResult<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(args)?;

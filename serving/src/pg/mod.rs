@@ -7,7 +7,7 @@
 //! extended     the extended protocol
 //! statement    what a text asks for                                             settings: SET and SHOW
 //! query        a query's plan and answer                                        parameters: what it expects, and gets
-//! names        relations and system catalogs                                    information, system, functions
+//! names        relations and system catalogs                                    information, system, functions, rewrite
 //! encode       rows as text and binary                                          types, value
 //! failure      SQLSTATEs
 //! ```
@@ -27,6 +27,7 @@ mod information;
 mod names;
 mod parameters;
 mod query;
+mod rewrite;
 mod service;
 mod session;
 mod settings;

@@ -10,6 +10,7 @@
 
 use super::functions;
 use super::information::{self, Relation};
+use super::rewrite::rewrite;
 use super::system;
 use crate::access::Access;
 use async_trait::async_trait;
@@ -22,6 +23,9 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::Expr;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::setup_pg_catalog;
 use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
@@ -86,8 +90,9 @@ impl Names {
     async fn plan_as_postgresql(&self, query: &str, session: &SessionContext) -> Result<LogicalPlan> {
         let parsed = self.parser.parse(query);
         let parsed = parsed.map_err(|e| Error::Engine(DataFusionError::SQL(Box::new(e), None)))?;
-        let [statement] = <[_; 1]>::try_from(parsed)
+        let [mut statement] = <[_; 1]>::try_from(parsed)
             .map_err(|found| Error::Invalid(format!("expected one query, found {}", found.len())))?;
+        rewrite(&mut statement);
         self.plan_allowed(Statement::Statement(Box::new(statement)), &session.state()).await
     }
 
@@ -114,6 +119,11 @@ impl Names {
     pub(super) fn state(&self) -> SessionState {
         self.catalog.session().state()
     }
+}
+
+/// An expression in PostgreSQL's SQL.
+pub(super) fn parse_expression(text: &str) -> Option<Expr> {
+    Parser::new(&PostgreSqlDialect {}).try_with_sql(text).ok()?.parse_expr().ok()
 }
 
 /// Whether a query is one that a driver or a tool asks, rather than a person or a dashboard.

@@ -6,9 +6,11 @@
 use super::information::{Cells, Kind, Relation, Table};
 use super::names::DATABASE;
 use super::types;
-use arrow::array::{Array, ArrayRef, AsArray, Int16Array, Int32Array, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int16Array, Int32Array, RecordBatch, StringArray, new_null_array,
+};
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::{Int16Type, Int32Type};
+use arrow::datatypes::{DataType, Field, Int16Type, Int32Type, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
@@ -34,6 +36,13 @@ pub(super) async fn tables(
         Ok(())
     };
     add("pg_class", corrected_classes(&classes, &by_oid)?)?;
+    for (name, lists) in [
+        ("pg_index", &["indkey", "indcollation", "indclass", "indoption"][..]),
+        ("pg_constraint", &["conkey", "confkey"]),
+    ] {
+        let schema = read(session, &format!("SELECT * FROM pg_catalog.{name} LIMIT 0")).await?.schema();
+        add(name, without_rows(&schema, lists))?;
+    }
     add("pg_attribute", corrected_attributes(&attributes, &by_oid)?)?;
     let ours: arrow::array::BooleanArray =
         texts(&databases, "datname")?.iter().map(|name| Some(name == Some(DATABASE))).collect();
@@ -98,7 +107,30 @@ fn corrected_classes(classes: &RecordBatch, by_oid: &HashMap<i32, &Relation>) ->
     let (oids, kinds) = (numbers(classes, "oid")?, texts(classes, "relkind")?);
     let kind = |row: usize| by_oid.get(&oids.value(row)).map_or(kinds.value(row), |r| r.kind.letter());
     let kinds = StringArray::from_iter_values((0..classes.num_rows()).map(kind));
-    with(classes, "relkind", Arc::new(kinds))
+    let classes = with(classes, "relkind", Arc::new(kinds))?;
+    // Who may do what, and options: nothing is set.
+    let (mut fields, mut columns) = (classes.schema().fields().to_vec(), classes.columns().to_vec());
+    for name in ["relacl", "reloptions"] {
+        if classes.schema_ref().index_of(name).is_err() {
+            let texts = DataType::new_list(DataType::Utf8, true);
+            columns.push(new_null_array(&texts, classes.num_rows()));
+            fields.push(Arc::new(Field::new(name, texts, true)));
+        }
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// No rows of these columns, of which some are lists of numbers.
+fn without_rows(schema: &Schema, lists: &[&str]) -> RecordBatch {
+    let fields = schema.fields().iter().map(|field| {
+        if lists.contains(&field.name().as_str()) {
+            let numbers = DataType::new_list(DataType::Int32, true);
+            Arc::new(Field::new(field.name(), numbers, true))
+        } else {
+            Arc::clone(field)
+        }
+    });
+    RecordBatch::new_empty(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
 }
 
 fn corrected_attributes(attributes: &RecordBatch, by_oid: &HashMap<i32, &Relation>) -> Result<RecordBatch> {
