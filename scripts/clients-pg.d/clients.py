@@ -59,7 +59,7 @@ def psycopg_client(url):
 
 def sqlalchemy_client(url):
     import sqlalchemy
-    from sqlalchemy import column, create_engine, func, inspect, select, table, text
+    from sqlalchemy import MetaData, Table, column, create_engine, func, inspect, select, table, text
 
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://ada@"))
     inspector = inspect(engine)
@@ -68,6 +68,12 @@ def sqlalchemy_client(url):
     assert "top_pages" in inspector.get_view_names(), inspector.get_view_names()
     assert inspector.get_materialized_view_names() == ["clicks_by_page"], inspector.get_materialized_view_names()
     assert inspector.has_table("clicks") and not inspector.has_table("nowhere")
+    assert "information_schema" in inspector.get_schema_names() and "columns" not in tables, tables
+    columns = {column["name"]: str(column["type"]) for column in inspector.get_columns("clicks_by_page")}
+    assert columns["page"] == "TEXT" and columns["clicks"] == "BIGINT", columns
+    reflected = Table("clicks_by_page", MetaData(), autoload_with=engine)
+    assert [c.name for c in reflected.columns][:2] == ["page", "clicks"], reflected.columns
+    assert "count(*)" in inspector.get_view_definition("clicks_by_page").lower()
     with engine.connect() as connection:
         clicks = table("clicks", column("page"), column("duration_ms"))
         query = select(clicks.c.page, func.count()).where(clicks.c.duration_ms > 10).group_by(clicks.c.page)
@@ -78,7 +84,7 @@ def sqlalchemy_client(url):
         rows = connection.execution_options(stream_results=True, max_row_buffer=100).execute(text("SELECT page FROM clicks"))
         assert len(rows.all()) == 1000
     print(f"{sqlalchemy.__version__} with psycopg")
-    print("names of tables, views and materialized views; selects, streamed results (not: reflection of columns)")
+    print("names of tables, views and materialized views; selects, streamed results, reflection of tables and columns")
 
 
 if __name__ == "__main__":

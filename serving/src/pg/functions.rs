@@ -4,17 +4,18 @@ use super::names::DATABASE;
 use super::rewrite;
 use super::settings;
 use super::types;
-use arrow::array::{ArrayRef, AsArray, Int32Array, StringArray};
+use arrow::array::{ArrayRef, AsArray, Int32Array, StringArray, new_empty_array};
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Int32Type};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{ScalarValue, exec_err};
 use datafusion::error::Result as EngineResult;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
-    Volatility, create_udf,
+    ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    SimpleScalarUDF, TypeSignature, Volatility, create_udf,
 };
 use datafusion::prelude::SessionContext;
+use std::collections::HashMap;
 use std::sync::Arc;
 use twofold_common::Result;
 
@@ -37,7 +38,6 @@ const NOTHING: &[&str] = &[
     "pg_get_serial_sequence",
     "pg_get_partition_constraintdef",
     "pg_tablespace_location",
-    "pg_get_viewdef",
     "json_build_object",
     "pg_size_pretty",
 ];
@@ -83,6 +83,31 @@ pub(super) fn register(session: &SessionContext) {
     };
     let (text, number) = (vec![DataType::Utf8], DataType::Int32);
     session.register_udf(create_udf("to_regtype", text, number, Volatility::Stable, Arc::new(type_of)));
+}
+
+/// Makes a function known that tells something of a relation by its number.
+pub(super) fn register_lookup(
+    session: &SessionContext,
+    name: &str,
+    known: HashMap<i32, ScalarValue>,
+    unknown: ScalarValue,
+) {
+    let return_type = unknown.data_type();
+    let run = move |args: &[ColumnarValue]| -> EngineResult<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(args)?;
+        let oids = cast(&arrays[0], &DataType::Int32)?;
+        let oids = oids.as_primitive::<Int32Type>();
+        let values = oids.iter().map(|oid| oid.and_then(|oid| known.get(&oid)).unwrap_or(&unknown).clone());
+        let values: Vec<ScalarValue> = values.collect();
+        if values.is_empty() {
+            return Ok(ColumnarValue::Array(new_empty_array(&unknown.data_type())));
+        }
+        Ok(ColumnarValue::Array(ScalarValue::iter_to_array(values)?))
+    };
+    let any = vec![TypeSignature::Any(1), TypeSignature::Any(2)];
+    let signature = Signature::one_of(any, Volatility::Stable);
+    let function = SimpleScalarUDF::new_with_signature(name, signature, return_type, Arc::new(run));
+    session.register_udf(ScalarUDF::new_from_impl(function));
 }
 
 /// `plan`, asked by this user.

@@ -3,6 +3,7 @@
 //! Its tables are read once, which fixes the numbers (oids) of all relations, and are then corrected: which relations are
 //! materialized views, the types of all columns, who owns them, and the queries of views.
 
+use super::functions;
 use super::information::{Cells, Kind, Relation, Table};
 use super::names::DATABASE;
 use super::types;
@@ -12,6 +13,7 @@ use arrow::array::{
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Int16Type, Int32Type, Schema};
 use datafusion::catalog::TableProvider;
+use datafusion::common::ScalarValue;
 use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 use datafusion_postgres::pgwire::api::Type;
@@ -29,6 +31,10 @@ pub(super) async fn tables(
     let attributes = read(session, "SELECT * FROM pg_catalog.pg_attribute").await?;
     let databases = read(session, "SELECT * FROM pg_catalog.pg_database").await?;
     let by_oid = by_oid(&namespaces, &classes, relations)?;
+    let visible = by_oid.keys().map(|oid| (*oid, ScalarValue::from(true))).collect();
+    functions::register_lookup(session, "pg_table_is_visible", visible, ScalarValue::from(false));
+    let queries = by_oid.iter().map(|(oid, relation)| (*oid, ScalarValue::Utf8(relation.sql.clone())));
+    functions::register_lookup(session, "pg_get_viewdef", queries.collect(), ScalarValue::Utf8(None));
     let mut tables = BTreeMap::new();
     let mut add = |name: &str, batch: RecordBatch| -> Result<()> {
         let table = MemTable::try_new(batch.schema(), vec![vec![batch]])?;
