@@ -16,10 +16,17 @@ use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use std::sync::Arc;
 use tonic::body::Body;
 use twofold_common::{Error, Result};
+
+/// With padding or without: ADBC's driver sends none.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Lets a call in, or refuses it.
 pub(super) async fn pass(State(gate): State<Arc<Gate>>, call: Request, next: Next) -> Response {
@@ -61,7 +68,7 @@ fn token(shown: &[&HeaderValue]) -> Result<Option<(String, bool)>> {
     if !scheme.eq_ignore_ascii_case("basic") {
         return Err(wrong());
     }
-    let pair = STANDARD.decode(shown.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let pair = BASE64.decode(shown.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let pair = pair.ok_or_else(wrong)?;
     match pair.split_once(':').ok_or_else(wrong)? {
         // A driver that was given no password.
@@ -85,6 +92,7 @@ mod tests {
         assert_eq!(read(&["bearer abc"]).unwrap(), Some(("abc".into(), false)));
         // ada:a:b
         assert_eq!(read(&["Basic YWRhOmE6Yg=="]).unwrap(), Some(("a:b".into(), true)));
+        assert_eq!(read(&["Basic YWRhOmE6Yg"]).unwrap(), Some(("a:b".into(), true)));
         // ada:
         assert_eq!(read(&["Basic YWRhOg=="]).unwrap(), None);
         for wrong in [&["abc"][..], &["Digest abc"], &["Basic %"], &["Basic YWRh"], &["Bearer a", "Bearer b"]]
