@@ -118,6 +118,14 @@ impl BatchViews {
         Ok(Some(found))
     }
 
+    /// Whether the version of a batch view that was the newest once still is.
+    ///
+    /// # Errors
+    /// If the store cannot be asked.
+    pub async fn is_latest(&self, view: &str, fingerprint: &str, version: u64) -> Result<bool> {
+        self.manifests(view, fingerprint).is_latest(version).await
+    }
+
     /// The newest batch views of a view's version, newest first: at most `newest`, and none below one that was pruned.
     ///
     /// # Errors

@@ -81,6 +81,14 @@ impl<T: Serialize + DeserializeOwned> Manifests<T> {
         Err(Error::Unavailable(format!("{}: pruned faster than it can be read: try again", self.dir)))
     }
 
+    /// Whether a version that was the newest once still is. Nothing is read.
+    pub async fn is_latest(&self, version: u64) -> Result<bool> {
+        // Versions go from the oldest on: as long as this one stands, none can have come and gone after it. So it is looked
+        // for last.
+        let next = self.path(version.saturating_add(1));
+        Ok(!self.store.exists(&next).await? && self.store.exists(&self.path(version)).await?)
+    }
+
     /// Publishes `body` as the version after `after` (`None`: as the first).
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 //! [`Basis::coverage`] is the predicate that says so of an actual answer of the speed layer. It does not
 //! promise that two queries have the same `end`.
 
+use crate::manifests::BatchManifests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,17 +87,18 @@ impl Basis {
         catalog: &Catalog,
         archive: &Archive,
         batch_views: &BatchViews,
+        manifests: &BatchManifests,
     ) -> Result<Self> {
         let late_events = relations.late_events;
         let mut basis = Self { views: Vec::new(), streams: Vec::new(), late_events };
         for view in &relations.views {
-            let manifest = batch_views.latest(view.name(), &view.fingerprint().to_string()).await?;
+            let manifest = manifests.latest(batch_views, view).await?;
             let mut horizon = Horizon::new();
             for stream in view.streams() {
                 let none = catalog.stream(&stream)?.partitions().map(|p| (p, Offset(0))).collect();
                 horizon.insert(stream, none);
             }
-            basis.views.push(ViewBasis::new(view, manifest.map(|m| m.body), horizon)?);
+            basis.views.push(ViewBasis::new(view, manifest.as_ref().map(|m| &m.body), horizon)?);
         }
         for def in &relations.streams {
             let manifest = archive.manifest(&def.name).await?;
@@ -170,7 +172,7 @@ impl Basis {
 
 impl ViewBasis {
     /// What `manifest` says, over `none`: offset 0 for each partition of each of the view's streams.
-    fn new(view: &Arc<View>, manifest: Option<BatchManifest>, none: Horizon) -> Result<Self> {
+    fn new(view: &Arc<View>, manifest: Option<&BatchManifest>, none: Horizon) -> Result<Self> {
         let mut basis =
             Self { view: Arc::clone(view), files: vec![Vec::new(); view.cuts().len()], horizon: none };
         let Some(manifest) = manifest else { return Ok(basis) };
@@ -179,18 +181,18 @@ impl ViewBasis {
             let (found, expected) = (manifest.cuts.len(), view.cuts().len());
             return Err(corrupt(format!("expected the states of {expected} cuts, found {found}")));
         }
-        for (stream, offsets) in manifest.horizon {
+        for (stream, offsets) in &manifest.horizon {
             for (partition, offset) in offsets {
-                let known = basis.horizon.get_mut(&stream).and_then(|all| all.get_mut(&partition));
+                let known = basis.horizon.get_mut(stream).and_then(|all| all.get_mut(partition));
                 let known = known.ok_or_else(|| {
                     corrupt(format!(
                         "it covers stream {stream}, partition {partition}, which the view does not read"
                     ))
                 })?;
-                *known = offset;
+                *known = *offset;
             }
         }
-        basis.files = manifest.cuts;
+        basis.files.clone_from(&manifest.cuts);
         Ok(basis)
     }
 }

@@ -19,6 +19,7 @@ mod flight;
 mod http;
 mod limits;
 mod lookup;
+mod manifests;
 mod metrics;
 mod moment;
 mod order;

@@ -7,6 +7,7 @@ use crate::basis::{Basis, Relations, ViewBasis};
 use crate::events::Events;
 use crate::query::Serving;
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use std::collections::BTreeMap;
@@ -23,6 +24,9 @@ use twofold_common::{
 pub(crate) const TRIES: u32 = 6;
 /// How long it waits before the second try; twice as long before each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
+/// Larger states stay as they are read: one array has no room for all text.
+const MOST_AT_ONCE: usize = 1 << 30;
+
 /// What is stored and what the speed layer holds of relations, at one moment.
 #[derive(Debug)]
 pub(crate) struct Moment {
@@ -55,7 +59,8 @@ impl Serving {
                 sleep(wait).await;
                 wait *= 2;
             }
-            let basis = Basis::take(&relations, catalog, &self.archive, &self.batch_views).await?;
+            let basis = Basis::take(&relations, catalog, &self.archive, &self.batch_views, &self.manifests);
+            let basis = basis.await?;
             let stored = match self.stored(catalog, sources, &basis).await {
                 // Removed with its manifest, which was replaced meanwhile.
                 Err(e) if e.kind() == Kind::NotFound => {
@@ -145,9 +150,21 @@ impl Serving {
         if let Some(batches) = self.states.get(&file.digest) {
             return Ok(batches);
         }
-        let batches = self.batch_views.read_state(file).await?;
+        let batches = whole(self.batch_views.read_state(file).await?);
         self.states.put(file.digest, batches.clone());
         Ok(batches)
+    }
+}
+
+/// The batches as one, so that each key is looked for once; as they are, if one cannot hold them.
+fn whole(batches: Vec<RecordBatch>) -> Vec<RecordBatch> {
+    let bytes: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+    let Some(first) = batches.first().filter(|_| batches.len() > 1 && bytes < MOST_AT_ONCE) else {
+        return batches;
+    };
+    match concat_batches(first.schema_ref(), &batches) {
+        Ok(one) => vec![one],
+        Err(_) => batches,
     }
 }
 

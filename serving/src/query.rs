@@ -21,6 +21,7 @@ use crate::changes::Changes;
 use crate::filter::filtered;
 use crate::limits::{Deadline, Limits, Permit};
 use crate::lookup::Finishers;
+use crate::manifests::BatchManifests;
 use crate::metrics::Metrics;
 use crate::moment::{Bindings, key};
 use crate::page::{Page, ViewQuery, page};
@@ -64,6 +65,7 @@ pub struct Serving {
     pub(crate) changes: Changes,
     pub(crate) finishers: Finishers,
     plans: PlanCache,
+    pub(crate) manifests: BatchManifests,
     pub(crate) states: StateCache,
     pub(crate) limits: Arc<Limits>,
 }
@@ -90,7 +92,20 @@ impl Serving {
         let project = RwLock::new(Arc::new(Switch::new(versions)));
         let (metrics, changes, limits) = (Metrics::default(), Changes::default(), Arc::default());
         let (finishers, plans) = (Finishers::default(), PlanCache::default());
-        Self { project, archive, batch_views, speed, metrics, changes, finishers, plans, states, limits }
+        let manifests = BatchManifests::default();
+        Self {
+            project,
+            archive,
+            batch_views,
+            speed,
+            metrics,
+            changes,
+            finishers,
+            plans,
+            manifests,
+            states,
+            limits,
+        }
     }
 
     /// The same, which lets queries take no more than `limits`. Without, they take what they need.
