@@ -87,3 +87,27 @@ test('where the server wants a token, one is asked for, sent, and forgotten with
     assert.deepEqual(await page.evaluate(() => [localStorage.getItem('twofold-token'), sessionStorage.getItem('twofold-token')]), [null, 'secret']);
   }, { expected: [/401 \(Unauthorized\)/] });
 });
+
+test('a token that may read one view shows that view, and says why it does not show the platform', async () => {
+  const own = await start();
+  try {
+    await own.ingest('clicks', [{ event_time: '2026-01-01T00:00:00', user_id: 'u', page: '/home', duration_ms: 7 }]);
+    const said = await own.run('token', 'create', 'board', '--read', 'clicks_by_page');
+    const token = /twofold_\S+/.exec(said)[0];
+    await until(async () => (await fetch(`${own.url}/v1/status`)).status, 401);
+    await open(own, '#/views/clicks_by_page', async (page) => {
+      await page.getByRole('dialog', { name: 'This server asks for a token' }).waitFor();
+      await page.getByRole('textbox', { name: 'Token' }).fill(token);
+      await page.keyboard.press('Enter');
+      await until(() => cell(page, 'Rows of clicks_by_page', '/home', 'clicks'), '1');
+      assert.match(await page.locator('main').textContent(), /SELECT page, count/);
+      await page.goto(`${own.url}/#/views/clicks_per_10s`);
+      await until(() => page.locator('.trouble').textContent(), (text) => text?.includes('lacks the scope `read clicks_per_10s`'));
+      await page.goto(`${own.url}/#/`);
+      await until(() => page.locator('.state-strip summary').textContent(), (text) => text.includes('does not show the state of the platform'));
+      await until(() => page.locator('.health').textContent(), '1 notice');
+    }, { expected: [/401 \(Unauthorized\)/, /403 \(Forbidden\)/] });
+  } finally {
+    await own[Symbol.asyncDispose]();
+  }
+});

@@ -50,8 +50,8 @@ let told = '';
 function refresh() {
   const found = problems(platform);
   const level = found[0]?.level ?? 'good';
-  const text = !platform.status && !platform.error ? 'Connecting' : found.length === 0 ? 'All well' : level === 'bad' ? counted(found.filter((p) => p.level === 'bad').length, 'problem') : counted(found.length, 'notice');
-  mark(document.getElementById('health'), `is-${platform.status || platform.error ? level : 'idle'}`, ['is-good', 'is-warn', 'is-bad', 'is-idle']);
+  const text = !platform.isSettled && !platform.error ? 'Connecting' : found.length === 0 ? 'All well' : level === 'bad' ? counted(found.filter((p) => p.level === 'bad').length, 'problem') : counted(found.length, 'notice');
+  mark(document.getElementById('health'), `is-${platform.isSettled || platform.error ? level : 'idle'}`, ['is-good', 'is-warn', 'is-bad', 'is-idle']);
   say(document.getElementById('health-text'), text);
   const worst = found.filter((p) => p.level === 'bad').map((p) => p.title).join('. ');
   if (worst !== told) announce(worst || 'All well again');

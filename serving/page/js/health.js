@@ -12,11 +12,14 @@ const OLD_BATCH = 26 * 60 * MINUTE;
 
 /** [{ level: 'bad' | 'warn', where, title, text, todo, href }], the worst first. */
 export function problems(platform) {
-  const { status, error } = platform;
+  const { status, error, denied } = platform;
   const found = [];
   const add = (level, where, title, text, todo, href) => found.push({ level, where, title, text, todo, href });
   if (error) {
     add('bad', 'serving', 'The server does not answer', error.message, status ? 'What you see is what it said last. The page tries again each second.' : 'The page tries again each second.');
+  }
+  if (denied) {
+    add('warn', 'serving', 'This token does not show the state of the platform', denied.message, 'Views and SQL answer what it may read.', '#/views');
   }
   if (!status) return found;
   ofSpeed(status, add);

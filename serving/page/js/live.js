@@ -38,6 +38,8 @@ export class LiveRows {
         // No pushes here, or not of so many rows: what is wrong otherwise, asking tells too.
         if (pushes && [400, 404, 405, 406].includes(error.status)) {
           pushes = false;
+          // Most likely because they are too many.
+          this.partial ||= error.status === 400;
           continue;
         }
         this.trouble(error);

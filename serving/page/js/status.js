@@ -3,6 +3,8 @@
 import { get, text } from './api.js';
 
 const EVERY = 1000;
+/** Rights come with another token, which is rare. */
+const EVERY_IF_DENIED = 30e3;
 /** Samples are kept for five minutes. */
 const KEPT = 300;
 /** And so their charts are as long, in seconds, from the first sample on. */
@@ -38,9 +40,16 @@ class Platform extends EventTarget {
   status = null;
   metrics = null;
   error = null;
+  /** Why this token does not see the state of the platform: it may read views all the same. */
+  denied = null;
   /** The server's clock at its last answer. */
   now = 0;
   samples = [];
+
+  /** Whether it is known how the platform is, or that this is not for this token. */
+  get isSettled() {
+    return Boolean(this.status || this.denied);
+  }
 
   start() {
     document.addEventListener('visibilitychange', () => { if (!document.hidden) this.look(); });
@@ -55,15 +64,15 @@ class Platform extends EventTarget {
       const [{ body, now }, counters] = await Promise.all([get('v1/status'), text('metrics').then(metrics)]);
       // Offsets that fell mean another log: what was before says nothing.
       if (this.status && !this.error && sample(now, body).end < this.samples.at(-1)?.end) this.samples = [];
-      Object.assign(this, { status: body, now, metrics: counters, error: null });
+      Object.assign(this, { status: body, now, metrics: counters, error: null, denied: null });
       this.samples.push(sample(performance.now(), body, counters));
       if (this.samples.length > KEPT) this.samples.shift();
     } catch (error) {
-      this.error = error;
+      Object.assign(this, error.status === 403 ? { error: null, denied: error, status: null } : { error });
     }
     this.looking = false;
     this.dispatchEvent(new Event('change'));
-    if (!document.hidden) this.timer = setTimeout(() => this.look(), EVERY);
+    if (!document.hidden) this.timer = setTimeout(() => this.look(), this.denied ? EVERY_IF_DENIED : EVERY);
   }
 
   /** The sample that is so much older than the last one; the oldest if none is. */

@@ -37,7 +37,7 @@ export function view(root, name) {
   let [table, figure, live, stopped, described] = [null, null, null, false, false];
   // All of it is shown at once, so that nothing jumps when one part comes after the other.
   const reveal = () => {
-    if (!described || !platform.status || !(table || trouble.firstChild)) return;
+    if (!described || !platform.isSettled || !(table || trouble.firstChild)) return;
     content.hidden = false;
     waiting.hidden = true;
     if (table) figure.update(table.rows);
@@ -60,7 +60,7 @@ export function view(root, name) {
 
   const update = () => {
     const status = platform.status?.views.find((v) => v.name === name);
-    if (platform.status && !live && !stopped) live = new LiveRows(name, { size: (status?.batch?.rows ?? 0) + (status?.speed?.rows ?? 0), tell, trouble: onTrouble });
+    if (platform.isSettled && !live && !stopped) live = new LiveRows(name, { size: (status?.batch?.rows ?? 0) + (status?.speed?.rows ?? 0), tell, trouble: onTrouble });
     const known = status ?? (platform.status?.query_views.includes(name) ? { materialized: false } : null);
     if (known && !state.firstChild) state.append(chipIn(state, stateOf(known)));
     if (known) chipIn(state, stateOf(known));

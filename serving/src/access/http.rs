@@ -4,7 +4,8 @@
 //! Authorization: Bearer twofold_…      else 401, with WWW-Authenticate
 //!
 //! /v1/streams/{name}…  ingest {name}         /v1/sql  read of what the query names (looked at where it is planned)
-//! /v1/views/{name}…    read {name}           all else below /v1, /metrics, /speed  admin
+//! /v1/views/{name}…    read {name}           /v1/catalog  any token, as names and columns are in information_schema
+//! all else below /v1, /metrics, /speed  admin
 //! all else             for everybody: the page's files, /healthz, /openapi.json
 //! ```
 
@@ -101,7 +102,7 @@ impl Guard {
             return Needs::Admin;
         }
         match path {
-            "/v1/sql" => Needs::Nothing,
+            "/v1/sql" | "/v1/catalog" => Needs::Nothing,
             path if path.starts_with("/v1/streams/") => Needs::Ingest,
             path if path.starts_with("/v1/views/") => Needs::Read,
             _ => Needs::Admin,

@@ -117,6 +117,7 @@ async fn each_path_needs_its_scope() {
         .route("/v1/views/{name}", get(ok))
         .route("/v1/views/{name}/changes", get(ok))
         .route("/v1/sql", get(ok))
+        .route("/v1/catalog", get(ok))
         .route("/v1/status", get(ok))
         .route("/v1/something/new", get(ok))
         .route("/metrics", get(ok))
@@ -126,6 +127,7 @@ async fn each_path_needs_its_scope() {
         "/",
         "/healthz",
         "/v1/sql",
+        "/v1/catalog",
         "/v1/streams/s",
         "/v1/views/v",
         "/v1/views/%76/changes",
@@ -144,7 +146,7 @@ async fn each_path_needs_its_scope() {
         let none = house.asks(&app, path, None).await.0;
         assert_eq!(none, if at < 2 { StatusCode::OK } else { StatusCode::UNAUTHORIZED }, "{path}");
         let (status, body) = house.asks(&app, path, Some(&some)).await;
-        assert_eq!(status, if at < 6 { StatusCode::OK } else { StatusCode::FORBIDDEN }, "{path}: {body}");
+        assert_eq!(status, if at < 7 { StatusCode::OK } else { StatusCode::FORBIDDEN }, "{path}: {body}");
         assert_eq!(house.asks(&app, path, Some(&admin)).await.0, StatusCode::OK, "{path}");
     }
     let (_, body) = house.asks(&app, "/v1/views/w", Some(&some)).await;
