@@ -45,7 +45,7 @@ pub enum Command {
     /// Validates the project, and tells what each view keeps
     Check(CheckArgs),
     /// Runs everything in one process: ingest, speed, archive, batch by schedule, serving
-    Up(UpArgs),
+    Up(ServeArgs),
     /// Runs the speed layer alone: ingest, folding, archiving
     Speed(SpeedArgs),
     /// Runs serving alone; it finds the speed layer by itself
@@ -88,9 +88,9 @@ pub struct CheckArgs {
     pub explain: bool,
 }
 
-/// `twofold up`
+/// `twofold serve` and `twofold up`
 #[derive(Debug, Clone, ClapArgs)]
-pub struct UpArgs {
+pub struct ServeArgs {
     /// Where to answer, instead of `listen` in [serve] of twofold.toml; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
@@ -114,23 +114,6 @@ pub struct SpeedArgs {
     /// Listens also where others than this machine can reach it, without TLS and tokens
     #[arg(long)]
     pub insecure_listen: bool,
-}
-
-/// `twofold serve`
-#[derive(Debug, Clone, ClapArgs)]
-pub struct ServeArgs {
-    /// Where to answer, instead of `listen` in [serve] of twofold.toml; port 0 takes a free one
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub listen: Option<SocketAddr>,
-    /// Where to answer clients of PostgreSQL, instead of `pg_listen` in [serve] of twofold.toml; or off
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub pg_listen: Option<Listening>,
-    /// Listens also where others than this machine can reach it, without TLS and tokens
-    #[arg(long)]
-    pub insecure_listen: bool,
-    /// Where to answer Arrow Flight SQL, instead of `flight_listen` in [serve] of twofold.toml; or off
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub flight_listen: Option<Listening>,
 }
 
 /// `twofold batch`

@@ -24,7 +24,7 @@ mod text;
 
 pub use args::{
     Args, AuditArgs, BatchArgs, CheckArgs, Command, DemoArgs, GcArgs, IngestArgs, InitArgs, Input, QueryArgs,
-    RepairArgs, ServeArgs, SpeedArgs, StatusArgs, TokenArgs, TokenCommand, UpArgs, WatchArgs, WatchOutput,
+    RepairArgs, ServeArgs, SpeedArgs, StatusArgs, TokenArgs, TokenCommand, WatchArgs, WatchOutput,
 };
 pub use format::{Output, render};
 pub use outcome::Outcome;
@@ -86,9 +86,15 @@ pub fn main_with(register: impl FnOnce(&mut Functions) -> twofold_common::Result
 
 /// Does what the arguments say, in a project that may use `functions`.
 pub fn run(args: Args, functions: Functions) -> ExitCode {
+    let in_background = matches!(args.command, Command::Batch(_) | Command::Audit(_) | Command::Gc(_));
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(STACK_BYTES)
+        .on_thread_start(move || {
+            if in_background {
+                node::give_way();
+            }
+        })
         .build()
         .map_err(anyhow::Error::from)
         .and_then(|runtime| {

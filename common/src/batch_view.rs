@@ -14,7 +14,7 @@ use crate::audits::Audits;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::failpoint::Failpoint;
-use crate::manifest::{Manifests, Versioned};
+use crate::manifest::{Manifests, Newest, Versioned};
 use crate::offset::{Offset, OffsetRange, Partition};
 use crate::parquet_file::{self, ParquetFile};
 use crate::state_file::StateFile;
@@ -118,12 +118,12 @@ impl BatchViews {
         Ok(Some(found))
     }
 
-    /// Whether the version of a batch view that was the newest once still is.
+    /// A batch view that was the newest when it was found, to see whether it still is.
     ///
     /// # Errors
-    /// If the store cannot be asked.
-    pub async fn is_latest(&self, view: &str, fingerprint: &str, version: u64) -> Result<bool> {
-        self.manifests(view, fingerprint).is_latest(version).await
+    /// If the store has no such names.
+    pub fn newest(&self, view: &str, fingerprint: &str, version: u64) -> Result<Newest> {
+        self.manifests(view, fingerprint).newest(version)
     }
 
     /// The newest batch views of a view's version, newest first: at most `newest`, and none below one that was pruned.

@@ -12,6 +12,7 @@ use crate::cut::{Cut, Kind};
 use crate::engine;
 use crate::error::Result;
 use crate::scan::{Slot, SlotTable, Source, bind, columns_read};
+use crate::sorted::rows_of_key;
 use crate::state::State;
 use crate::union::union;
 use crate::view::View;
@@ -178,6 +179,19 @@ impl Finisher {
         self.slots.iter().zip(states).for_each(|(slot, states)| slot.fill(states));
         let rows = self.runnable.run().await;
         self.slots.iter().for_each(|slot| slot.fill(Vec::new()));
+        rows
+    }
+
+    /// The same of a view with one cut, whose states have rows of one key only.
+    pub async fn finish_key(&mut self, states: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+        let [slot] = self.slots.as_slice() else { return self.finish(vec![states]).await };
+        slot.fill(states);
+        let rows = match rows_of_key(&self.runnable.plan) {
+            Ok(None) => self.runnable.run().await,
+            Ok(Some(rows)) => Ok(vec![rows]),
+            Err(e) => Err(e.into()),
+        };
+        slot.fill(Vec::new());
         rows
     }
 }

@@ -109,7 +109,7 @@ pub use ingest::{
 pub use intake::{Intake, Interrupted, Taken};
 pub use late_events::{LATE_EVENTS, LateEvents};
 pub use log::{Append, AppendRequest, Appended, Log, LogBounds, LogChunk, Once};
-pub use manifest::{Manifests, Versioned};
+pub use manifest::{Manifests, Newest, Versioned};
 pub use offset::{Offset, OffsetRange, Partition};
 pub use order::depends_on_order;
 pub use project::Project;
@@ -124,7 +124,7 @@ pub use sql_type::sql_type;
 pub use state::{STATE_FORMAT, State, conform};
 pub use state_file::StateFile;
 pub use state_table::StateTable;
-pub use store::{Object, Store};
+pub use store::{Name, Object, Store};
 pub use stream::{Deduplicate, StreamDef};
 pub use stream_manifest::{Evolution, Segment, StreamManifest, evolve};
 pub use table::Table;

@@ -20,7 +20,7 @@
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::Failpoint;
-use crate::store::{Object, Store};
+use crate::store::{Name, Object, Store};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
@@ -41,6 +41,25 @@ pub struct Versioned<T> {
     pub version: u64,
     /// What it says.
     pub body: T,
+}
+
+/// A version that was the newest when it was found.
+#[derive(Debug, Clone)]
+pub struct Newest {
+    this: Name,
+    next: Name,
+}
+
+impl Newest {
+    /// Whether it still is. Nothing is read.
+    ///
+    /// # Errors
+    /// If the store cannot be asked.
+    pub async fn is_still(&self) -> Result<bool> {
+        // Versions go from the oldest on: as long as this one stands, none can have come and gone after it. So it is looked
+        // for last.
+        Ok(!self.next.exists().await? && self.this.exists().await?)
+    }
 }
 
 /// The versions of one manifest.
@@ -81,12 +100,13 @@ impl<T: Serialize + DeserializeOwned> Manifests<T> {
         Err(Error::Unavailable(format!("{}: pruned faster than it can be read: try again", self.dir)))
     }
 
-    /// Whether a version that was the newest once still is. Nothing is read.
-    pub async fn is_latest(&self, version: u64) -> Result<bool> {
-        // Versions go from the oldest on: as long as this one stands, none can have come and gone after it. So it is looked
-        // for last.
-        let next = self.path(version.saturating_add(1));
-        Ok(!self.store.exists(&next).await? && self.store.exists(&self.path(version)).await?)
+    /// A version that was the newest when it was found.
+    ///
+    /// # Errors
+    /// If the store has no such names.
+    pub fn newest(&self, version: u64) -> Result<Newest> {
+        let next = self.store.name(&self.path(version.saturating_add(1)))?;
+        Ok(Newest { this: self.store.name(&self.path(version))?, next })
     }
 
     /// Publishes `body` as the version after `after` (`None`: as the first).

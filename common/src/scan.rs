@@ -6,6 +6,7 @@
 
 use crate::Digest;
 use crate::error::{Error, Result};
+use crate::state::State;
 use crate::stream::adapt;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -154,26 +155,34 @@ pub(crate) fn columns_read(plan: &Arc<dyn ExecutionPlan>, slot: &Arc<Slot>) -> B
 #[derive(Debug)]
 pub(crate) struct Slot {
     schema: SchemaRef,
-    /// Each batch is sorted by so many columns from the first on.
-    keys: usize,
-    /// Whether it has each key once.
-    unique: bool,
+    sorted: Sorted,
     batches: Mutex<Vec<RecordBatch>>,
+}
+
+/// How rows in a [`Slot`] are sorted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sorted {
+    /// Each batch is sorted by so many columns from the first on.
+    pub(crate) keys: usize,
+    /// Whether it has each key once.
+    pub(crate) unique: bool,
+    /// Whether the rows of all batches are to be read as one, which is sorted likewise.
+    pub(crate) as_one: bool,
 }
 
 impl Slot {
     pub(crate) fn new(schema: SchemaRef) -> Arc<Self> {
-        Self::sorted(schema, 0, false)
+        Self::sorted(schema, Sorted::default())
     }
 
     /// For states, which have so many key columns.
     pub(crate) fn of_states(schema: SchemaRef, keys: usize) -> Arc<Self> {
-        Self::sorted(schema, keys, true)
+        Self::sorted(schema, Sorted { keys, unique: true, as_one: false })
     }
 
-    /// For batches that are sorted by so many columns from the first on; `unique`: each has each key once.
-    pub(crate) fn sorted(schema: SchemaRef, keys: usize, unique: bool) -> Arc<Self> {
-        Arc::new(Self { schema, keys, unique, batches: Mutex::new(Vec::new()) })
+    /// For batches that are sorted.
+    pub(crate) fn sorted(schema: SchemaRef, sorted: Sorted) -> Arc<Self> {
+        Arc::new(Self { schema, sorted, batches: Mutex::new(Vec::new()) })
     }
 
     /// Reads some columns of what is put there.
@@ -183,14 +192,15 @@ impl Slot {
             Some(columns) => columns.iter().position(|column| *column == key),
             None => Some(key),
         };
-        let sorted: Vec<usize> = (0..self.keys).map_while(place).collect();
+        let sorted: Vec<usize> = (0..self.sorted.keys).map_while(place).collect();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
             Partitioning::UnknownPartitioning(1),
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Ok(SlotExec { slot: Arc::clone(self), schema, sorted, properties: Arc::new(properties) })
+        let as_one = self.sorted.as_one;
+        Ok(SlotExec { slot: Arc::clone(self), schema, sorted, as_one, properties: Arc::new(properties) })
     }
 
     /// Replaces what the next run will read.
@@ -234,6 +244,7 @@ pub(crate) struct SlotExec {
     slot: Arc<Slot>,
     schema: SchemaRef,
     sorted: Vec<usize>,
+    as_one: bool,
     properties: Arc<PlanProperties>,
 }
 
@@ -245,7 +256,25 @@ impl SlotExec {
 
     /// Whether no two rows of a batch have the same values in these.
     pub(crate) fn is_unique(&self) -> bool {
-        self.slot.unique && self.sorted.len() == self.slot.keys
+        self.slot.sorted.unique && self.sorted.len() == self.slot.sorted.keys
+    }
+
+    /// The same, for who reads sorted batches side by side; `None` if it does so already.
+    pub(crate) fn side_by_side(&self) -> Option<Self> {
+        let (slot, schema, sorted) = (Arc::clone(&self.slot), Arc::clone(&self.schema), self.sorted.clone());
+        self.as_one.then(|| Self { slot, schema, sorted, as_one: false, properties: Arc::clone(&self.properties) })
+    }
+
+    /// What is in the slot now.
+    pub(crate) fn rows(&self) -> Result<Vec<RecordBatch>> {
+        let mut batches = self.slot.read();
+        if self.as_one
+            && let [first, _, ..] = batches.as_slice()
+        {
+            let all = State::from_rows(first.schema_ref(), self.slot.sorted.keys, &batches)?;
+            batches = vec![all.batch().clone()];
+        }
+        batches.iter().map(|batch| adapt(batch, &self.schema)).collect()
     }
 }
 
@@ -292,8 +321,6 @@ impl ExecutionPlan for SlotExec {
     }
 
     fn execute(&self, _: usize, _: Arc<TaskContext>) -> EngineResult<SendableRecordBatchStream> {
-        let batches =
-            self.slot.read().iter().map(|batch| adapt(batch, &self.schema)).collect::<Result<Vec<_>>>()?;
-        Ok(Box::pin(MemoryStream::try_new(batches, Arc::clone(&self.schema), None)?))
+        Ok(Box::pin(MemoryStream::try_new(self.rows()?, Arc::clone(&self.schema), None)?))
     }
 }

@@ -8,7 +8,9 @@
 //! ```
 
 use crate::error::Result;
-use crate::scan::Slot;
+use crate::scan::{Slot, Sorted};
+use crate::sorted::MOST_RUNS;
+use crate::state::State;
 use arrow::array::{
     Array, ArrayRef, BooleanArray, BooleanBufferBuilder, MutableArrayData, RecordBatch, RecordBatchOptions,
     make_array,
@@ -35,7 +37,7 @@ const LONG_RUN: usize = 8;
 pub struct StateTable {
     schema: SchemaRef,
     keys: usize,
-    unique: bool,
+    as_one: bool,
     batches: Vec<RecordBatch>,
 }
 
@@ -43,13 +45,14 @@ impl StateTable {
     /// A relation of these rows, which have the columns of `schema`. Each batch is sorted by the first `keys` of them, and
     /// has each key once.
     pub fn new(schema: SchemaRef, keys: usize, batches: Vec<RecordBatch>) -> Self {
-        Self { schema, keys, unique: true, batches }
+        Self { schema, keys, as_one: false, batches }
     }
 
-    /// The same where a batch may have a key more than once.
+    /// The same, whose rows come in the order of their keys, however they are cut into batches: for queries whose answer
+    /// depends on the order of its input.
     #[must_use]
-    pub fn with_repeated_keys(self) -> Self {
-        Self { unique: false, ..self }
+    pub fn in_order(self) -> Self {
+        Self { as_one: true, ..self }
     }
 
     fn exec(
@@ -57,9 +60,28 @@ impl StateTable {
         projection: Option<&Vec<usize>>,
         rows: Vec<RecordBatch>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let slot = Slot::sorted(self.schema(), self.keys, self.unique);
+        let (rows, unique) = self.few(rows)?;
+        let slot = Slot::sorted(self.schema(), Sorted { keys: self.keys, unique, as_one: self.as_one });
         slot.fill(rows);
         Ok(Arc::new(slot.exec(projection)?))
+    }
+
+    /// The same rows in so few batches that they can be walked side by side, if small ones can be put together for that; and
+    /// whether each still has each key once.
+    fn few(&self, mut batches: Vec<RecordBatch>) -> Result<(Vec<RecordBatch>, bool)> {
+        batches.retain(|batch| batch.num_rows() > 0);
+        if batches.len() <= MOST_RUNS || self.keys == 0 {
+            return Ok((batches, true));
+        }
+        let all = batches.clone();
+        batches.sort_by_key(|batch| std::cmp::Reverse(batch.num_rows()));
+        let rows = |batches: &[RecordBatch]| batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+        let small = batches.split_off(MOST_RUNS - 1);
+        if rows(&small) > rows(&batches) {
+            return Ok((all, true));
+        }
+        batches.push(State::from_rows(small[0].schema_ref(), self.keys, &small)?.batch().clone());
+        Ok((batches, false))
     }
 }
 
@@ -89,6 +111,11 @@ impl TableProvider for StateTable {
         };
         let filter =
             session.create_physical_expr(filter, &DFSchema::try_from(self.schema.as_ref().clone())?)?;
+        // With the keys, if rows may yet have to be put in their order.
+        let columns = projection.map(|columns| match self.as_one || self.batches.len() > MOST_RUNS {
+            true => (0..self.keys).chain(columns.iter().copied().filter(|i| *i >= self.keys)).collect(),
+            false => columns.clone(),
+        });
         let mut kept = Vec::new();
         for batch in &self.batches {
             let mut mask = BooleanBufferBuilder::new(batch.num_rows());
@@ -105,7 +132,7 @@ impl TableProvider for StateTable {
                 // A long scan can be given up in between.
                 tokio::task::yield_now().await;
             }
-            let wanted = match projection {
+            let wanted = match &columns {
                 Some(columns) => batch.project(columns)?,
                 None => batch.clone(),
             };

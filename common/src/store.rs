@@ -38,6 +38,38 @@ pub struct Store {
     location: Arc<str>,
 }
 
+/// The name of an object that may be there.
+#[derive(Debug, Clone)]
+pub struct Name(Place);
+
+#[derive(Debug, Clone)]
+enum Place {
+    File(std::path::PathBuf),
+    Object(Arc<dyn ObjectStore>, Path),
+}
+
+impl Name {
+    /// Whether the object is there now.
+    ///
+    /// # Errors
+    /// If the store cannot be asked.
+    pub async fn exists(&self) -> Result<bool> {
+        match &self.0 {
+            // A look at a name is sooner done than handed to another thread.
+            Place::File(file) => match std::fs::metadata(file) {
+                Ok(found) => Ok(found.is_file()),
+                Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+                Err(e) => Err(Error::io(file, e)),
+            },
+            Place::Object(store, path) => match store.head(path).await {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::NotFound { .. }) => Ok(false),
+                Err(e) => Err(e.into()),
+            },
+        }
+    }
+}
+
 /// What is known of a stored object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
@@ -118,15 +150,19 @@ impl Store {
 
     /// Whether an object exists.
     pub async fn exists(&self, path: &str) -> Result<bool> {
-        match self.local_path(&self.locate(path)?)? {
-            // A look at a name is sooner done than handed to another thread.
-            Some(file) => match std::fs::metadata(&file) {
-                Ok(found) => Ok(found.is_file()),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-                Err(e) => Err(Error::io(&file, e)),
-            },
-            None => Ok(self.head(path).await?.is_some()),
-        }
+        self.name(path)?.exists().await
+    }
+
+    /// The name of an object, to look often whether there is one.
+    ///
+    /// # Errors
+    /// `Invalid` if no object can be called so.
+    pub fn name(&self, path: &str) -> Result<Name> {
+        let located = self.locate(path)?;
+        Ok(match self.local_path(&located)? {
+            Some(file) => Name(Place::File(file)),
+            None => Name(Place::Object(Arc::clone(&self.inner), located)),
+        })
     }
 
     /// Writes an object, over what may be there.

@@ -10,12 +10,12 @@
 //! [`Basis::coverage`] is the predicate that says so of an actual answer of the speed layer. It does not
 //! promise that two queries have the same `end`.
 
-use crate::manifests::BatchManifests;
+use crate::batch_states::{BatchStates, Pick};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use twofold_common::{
-    Archive, BatchManifest, BatchViews, Catalog, Coverage, Error, Horizon, Offset, OffsetRange, Offsets,
+    Archive, BatchManifest, Catalog, Coverage, Error, Horizon, Offset, OffsetRange, Offsets,
     Partition, PartitionWatermark, Result, Segment, Snapshot, SnapshotRequest, StateFile, StreamDef,
     StreamManifest, StreamRequest, View, ViewRequest, scan::Source,
 };
@@ -81,18 +81,18 @@ impl Relations {
 }
 
 impl Basis {
-    /// Takes the newest manifest of each relation.
+    /// Takes the newest manifest of each relation, or of views the newest whose states are at hand.
     pub(crate) async fn take(
         relations: &Relations,
         catalog: &Catalog,
         archive: &Archive,
-        batch_views: &BatchViews,
-        manifests: &BatchManifests,
+        batch_states: &Arc<BatchStates>,
+        pick: Pick,
     ) -> Result<Self> {
         let late_events = relations.late_events;
         let mut basis = Self { views: Vec::new(), streams: Vec::new(), late_events };
         for view in &relations.views {
-            let manifest = manifests.latest(batch_views, view).await?;
+            let manifest = batch_states.latest(view, pick).await?;
             let mut horizon = Horizon::new();
             for stream in view.streams() {
                 let none = catalog.stream(&stream)?.partitions().map(|p| (p, Offset(0))).collect();

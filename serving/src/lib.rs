@@ -10,6 +10,7 @@
 mod access;
 mod audits;
 mod basis;
+mod batch_states;
 mod changes;
 mod coverage;
 mod encode;
@@ -19,7 +20,6 @@ mod flight;
 mod http;
 mod limits;
 mod lookup;
-mod manifests;
 mod metrics;
 mod moment;
 mod order;

@@ -94,7 +94,7 @@ impl Serving {
             Some(finisher) => finisher,
             None => Finisher::try_new(catalog.session(), view).await?,
         };
-        let batches = finisher.finish(vec![states]).await?;
+        let batches = finisher.finish_key(states).await?;
         let schema = finisher.schema();
         self.finishers.put(fingerprint, finisher);
         Ok(Rows { schema, batches, coverage: moment.coverage, previous: false })

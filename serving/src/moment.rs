@@ -4,10 +4,10 @@
 //! there is a newer one: that is taken, and it is asked again.
 
 use crate::basis::{Basis, Relations, ViewBasis};
+use crate::batch_states::Pick;
 use crate::events::Events;
 use crate::query::Serving;
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use std::collections::BTreeMap;
@@ -17,15 +17,13 @@ use tokio::time::sleep;
 use twofold_common::scan::Source;
 use twofold_common::{
     AUDIT, Answer, Archive, COVERAGE, Catalog, Coverage, Error, Finding, Kind, LATE_EVENTS, LateEvents,
-    Result, Snapshot, SpeedView, State, StateFile, StateTable, conform,
+    Result, Snapshot, SpeedView, StateTable, conform,
 };
 
 /// How often a query starts again because the speed layer has moved on.
 pub(crate) const TRIES: u32 = 6;
 /// How long it waits before the second try; twice as long before each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
-/// Larger states stay as they are read: one array has no room for all text.
-const MOST_AT_ONCE: usize = 1 << 30;
 
 /// What is stored and what the speed layer holds of relations, at one moment.
 #[derive(Debug)]
@@ -54,13 +52,14 @@ impl Serving {
         let relations = Relations::of(sources, catalog)?;
         let mut wait = FIRST_WAIT;
         let mut again = None;
+        let mut pick = Pick::AtHand;
         for _ in 0..TRIES {
             if again.take().is_some() {
                 sleep(wait).await;
                 wait *= 2;
             }
-            let basis = Basis::take(&relations, catalog, &self.archive, &self.batch_views, &self.manifests);
-            let basis = basis.await?;
+            let basis = Basis::take(&relations, catalog, &self.archive, &self.batch_states, pick).await?;
+            pick = Pick::Newest;
             let stored = match self.stored(catalog, sources, &basis).await {
                 // Removed with its manifest, which was replaced meanwhile.
                 Err(e) if e.kind() == Kind::NotFound => {
@@ -139,32 +138,11 @@ impl Serving {
             let Some(files) = basis.view(view).and_then(|basis| basis.files.get(*cut)) else { continue };
             let mut batches = Vec::new();
             for file in files {
-                batches.extend(self.state_file(file).await?);
+                batches.extend(self.batch_states.rows(file).await?);
             }
             stored.insert(key(source), batches);
         }
         Ok(stored)
-    }
-
-    async fn state_file(&self, file: &StateFile) -> Result<Vec<RecordBatch>> {
-        if let Some(batches) = self.states.get(&file.digest) {
-            return Ok(batches);
-        }
-        let batches = whole(self.batch_views.read_state(file).await?);
-        self.states.put(file.digest, batches.clone());
-        Ok(batches)
-    }
-}
-
-/// The batches as one, so that each key is looked for once; as they are, if one cannot hold them.
-fn whole(batches: Vec<RecordBatch>) -> Vec<RecordBatch> {
-    let bytes: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
-    let Some(first) = batches.first().filter(|_| batches.len() > 1 && bytes < MOST_AT_ONCE) else {
-        return batches;
-    };
-    match concat_batches(first.schema_ref(), &batches) {
-        Ok(one) => vec![one],
-        Err(_) => batches,
     }
 }
 
@@ -258,12 +236,8 @@ fn states(
         }
     }
     let keys = definition.keys();
-    if ordered {
-        // Of several states, a key that more than one of them has stands there as often.
-        let all = State::from_rows(schema, keys, &batches)?.batch().clone();
-        return Ok(StateTable::new(Arc::clone(schema), keys, vec![all]).with_repeated_keys());
-    }
-    Ok(StateTable::new(Arc::clone(schema), keys, batches))
+    let table = StateTable::new(Arc::clone(schema), keys, batches);
+    Ok(if ordered { table.in_order() } else { table })
 }
 
 /// `1203000` as `1,203,000`.

@@ -17,18 +17,17 @@
 //! see [`Versions`].
 
 use crate::access::Access;
+use crate::batch_states::BatchStates;
 use crate::changes::Changes;
 use crate::filter::filtered;
 use crate::limits::{Deadline, Limits, Permit};
 use crate::lookup::Finishers;
-use crate::manifests::BatchManifests;
 use crate::metrics::Metrics;
 use crate::moment::{Bindings, key};
 use crate::page::{Page, ViewQuery, page};
 use crate::parameters::with_json;
 use crate::plan_cache::PlanCache;
 use crate::rows::Rows;
-use crate::state_cache::StateCache;
 use crate::switch::Switch;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -51,8 +50,6 @@ use twofold_common::{
     Versions, decide, depends_on_order, least_watermark,
 };
 
-/// How many bytes of decoded batch states are kept.
-const STATE_CACHE_BYTES: usize = 512 << 20;
 
 /// The serving layer of a project.
 #[derive(Debug)]
@@ -65,8 +62,7 @@ pub struct Serving {
     pub(crate) changes: Changes,
     pub(crate) finishers: Finishers,
     plans: PlanCache,
-    pub(crate) manifests: BatchManifests,
-    pub(crate) states: StateCache,
+    pub(crate) batch_states: Arc<BatchStates>,
     pub(crate) limits: Arc<Limits>,
 }
 
@@ -88,11 +84,10 @@ impl Serving {
         batch_views: BatchViews,
         speed: Arc<dyn SpeedLayer>,
     ) -> Self {
-        let states = StateCache::new(STATE_CACHE_BYTES);
         let project = RwLock::new(Arc::new(Switch::new(versions)));
         let (metrics, changes, limits) = (Metrics::default(), Changes::default(), Arc::default());
         let (finishers, plans) = (Finishers::default(), PlanCache::default());
-        let manifests = BatchManifests::default();
+        let batch_states = Arc::new(BatchStates::new(batch_views.clone()));
         Self {
             project,
             archive,
@@ -102,8 +97,7 @@ impl Serving {
             changes,
             finishers,
             plans,
-            manifests,
-            states,
+            batch_states,
             limits,
         }
     }

@@ -48,6 +48,11 @@ impl StateCache {
         Some(entry.batches.clone())
     }
 
+    /// Whether the rows of a file are here.
+    pub(crate) fn has(&self, digest: &Digest) -> bool {
+        self.lock().entries.contains_key(digest)
+    }
+
     /// Keeps the rows of a file, unless they alone exceed the budget.
     pub(crate) fn put(&self, digest: Digest, batches: Vec<RecordBatch>) {
         let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum();

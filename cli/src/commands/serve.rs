@@ -12,9 +12,7 @@ use twofold_serving::{Limits, Serving};
 
 pub(crate) async fn run(dir: &Path, functions: &Functions, args: &ServeArgs) -> Result<()> {
     let site = Site::load(dir, functions).await?;
-    let (pg, flight, insecure) = (args.pg_listen, args.flight_listen, args.insecure_listen);
-    let listen = Listen { serve: args.listen, speed: None, pg, flight, insecure };
-    let entrance = Entrance::of_serving(&site, &listen).take().await?;
+    let entrance = Entrance::of_serving(&site, &Listen::of(args)).take().await?;
     let shutdown = Shutdown::on_signals()?;
     let stores = site.stores().await?;
     let entrance = entrance.gated(&stores).await?;

@@ -38,7 +38,7 @@ async fn serve(site: &Site, insecure: bool, command: &str) -> Result<()> {
     let entrance = entrance.gated(&stores).await?;
     let node = SpeedNode::open(site, &stores, command).await?;
     let mut tasks = JoinSet::new();
-    node.start(&shutdown, &mut tasks);
+    node.start(&shutdown, &mut tasks)?;
     let running = entrance.running();
     let intake = Arc::new(Intake::new(&site.project.config.ingest));
     entrance.open(twofold_speed::app_with(node.layer(), intake), &mut tasks, &shutdown)?;

@@ -10,6 +10,7 @@
 //! A site is checked before a store is opened, and a store before a lock is taken, so that what is wrong is told before
 //! anything is written.
 
+mod background;
 mod door;
 mod entrance;
 mod exposure;
@@ -27,6 +28,7 @@ mod site;
 mod speed_node;
 mod up;
 
+pub(crate) use background::give_way;
 pub(crate) use door::{Door, server};
 pub(crate) use entrance::Entrance;
 pub use found_speed::FoundSpeed;

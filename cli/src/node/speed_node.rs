@@ -3,6 +3,7 @@
 //! It owns the data directory from when it is opened until it is dropped. A changed project is built beside the one
 //! before it; when it is built, it is settled, and then the one before is let go of.
 
+use super::background::{Background, on_own_thread};
 use super::lock::DataLock;
 use super::settling::Settling;
 use super::shutdown::Shutdown;
@@ -24,6 +25,7 @@ pub struct SpeedNode {
     archiver: Arc<Archiver>,
     engine: Arc<Engine>,
     settling: Settling,
+    background: Background,
     _lock: DataLock,
 }
 
@@ -81,7 +83,7 @@ impl SpeedNode {
         let archiver = Arc::new(Archiver::new(Arc::clone(&site.catalog), log, archive, sealed));
         let settling = Settling::new(site, stores, &engine);
         settling.if_built().await?;
-        Ok(Self { archiver, engine, settling, _lock: lock })
+        Ok(Self { archiver, engine, settling, background: Background::start()?, _lock: lock })
     }
 
     /// The project, as it is now.
@@ -99,19 +101,28 @@ impl SpeedNode {
         Arc::clone(&self.engine) as _
     }
 
+    /// Threads for what takes long.
+    pub(crate) fn background(&self) -> &Background {
+        &self.background
+    }
+
     /// Folds and archives until the switch is flipped.
-    pub(crate) fn start(&self, shutdown: &Shutdown, tasks: &mut JoinSet<Result<()>>) {
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub(crate) fn start(&self, shutdown: &Shutdown, tasks: &mut JoinSet<Result<()>>) -> Result<()> {
         let (engine, stop) = (Arc::clone(&self.engine), shutdown.receiver());
-        tasks.spawn(async move {
-            engine.run(stop).await;
-            Ok(())
-        });
+        if let Some(handle) = self.background.handle() {
+            engine.merge_on(handle.clone());
+        }
+        on_own_thread("twofold-speed", tasks, async move { engine.run(stop).await })?;
         let (archiver, stop) = (Arc::clone(&self.archiver), shutdown.receiver());
-        tasks.spawn(async move {
+        self.background.spawn(tasks, async move {
             archiver.run(stop).await;
             Ok(())
         });
-        tasks.spawn(self.settling.clone().run(shutdown.clone()));
+        self.background.spawn(tasks, self.settling.clone().run(shutdown.clone()));
+        Ok(())
     }
 
     /// Folds all that is in the log, builds all views, and archives what is sealed by then.

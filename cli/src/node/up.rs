@@ -3,6 +3,7 @@
 //! It answers on two addresses: users on that of serving (with one more for each protocol besides HTTP), and other processes of the project (a `serve` or a `batch`
 //! of its own) on that of the speed layer.
 
+use crate::args::ServeArgs;
 use super::entrance::Entrance;
 use super::lock::DataLock;
 use super::reload::Reload;
@@ -35,6 +36,12 @@ pub struct Listen {
 }
 
 impl Listen {
+    /// As the arguments say.
+    pub(crate) fn of(args: &ServeArgs) -> Self {
+        let ServeArgs { listen: serve, pg_listen: pg, flight_listen: flight, insecure_listen: insecure } = *args;
+        Self { serve, speed: None, pg, flight, insecure }
+    }
+
     /// No protocol but HTTP.
     #[cfg(test)]
     pub(crate) fn quiet() -> Self {
@@ -69,7 +76,7 @@ impl Up {
         let node = SpeedNode::open(&site, &stores, command).await?;
 
         let mut tasks = JoinSet::new();
-        node.start(shutdown, &mut tasks);
+        node.start(shutdown, &mut tasks)?;
         let (at_speed, running) = (speed.running(), serve.running());
         // One process, one memory: both addresses share the room.
         let intake = Arc::new(Intake::new(&site.project.config.ingest));
@@ -78,7 +85,8 @@ impl Up {
         let app = twofold_serving::app_with(Arc::clone(&serving), intake);
         serve.open_serving(app, &serving, &mut tasks, shutdown)?;
         tasks.spawn(Reload::of_node(&node, &stores, Some(serving)).run(shutdown.clone()));
-        tasks.spawn(schedule::run(node.site().subscribe(), stores, node.layer(), shutdown.clone()));
+        let schedule = schedule::run(node.site().subscribe(), stores, node.layer(), shutdown.clone());
+        node.background().spawn(&mut tasks, schedule);
         tasks.spawn(watch_building(node.layer(), shutdown.clone()));
         let run_files = [
             RunFile::publish(site.data_dir(), Layer::Speed, &at_speed).await?,

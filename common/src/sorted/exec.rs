@@ -5,11 +5,12 @@ use crate::scan::SlotExec;
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::compute::{interleave, take};
 use arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::EmitTo;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
@@ -29,6 +30,18 @@ use std::sync::Arc;
 const MOST_ROWS: usize = 8 << 20;
 /// So are more batches: they are compared two by two.
 const MOST_BATCHES: usize = 512;
+
+/// The same plan, over sorted batches as they are.
+fn side_by_side(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let plan = plan.transform_up(|node| {
+        let leaf = (node.as_ref() as &dyn Any).downcast_ref::<SlotExec>();
+        Ok(match leaf.and_then(SlotExec::side_by_side) {
+            Some(leaf) => Transformed::yes(Arc::new(leaf) as Arc<dyn ExecutionPlan>),
+            None => Transformed::no(node),
+        })
+    })?;
+    Ok(plan.data)
+}
 
 /// An aggregate whose input is sorted by what it groups by, in each of its batches.
 #[derive(Debug)]
@@ -73,6 +86,19 @@ impl SortedAggregateExec {
         );
         let unique = leaf.sorted().len() == order.len() && leaf.is_unique();
         Some(Self { by_hashing: Arc::clone(node), order, unique, properties: Arc::new(properties) })
+    }
+
+    /// What one batch comes to, whose rows may be of the same groups.
+    pub(super) fn of_batch(&self, batch: RecordBatch) -> Result<Option<RecordBatch>> {
+        let batches = [batch].into_iter().filter(|batch| batch.num_rows() > 0).collect::<Vec<_>>();
+        let Some(aggregate) = aggregate(&self.by_hashing).filter(|_| !batches.is_empty()) else {
+            return Ok(Some(RecordBatch::new_empty(self.schema())));
+        };
+        let Some(mut grouped) = Grouped::of(aggregate, &self.order, false, &batches)? else { return Ok(None) };
+        for call in aggregate.aggr_expr() {
+            grouped.add(call, &batches, None)?;
+        }
+        grouped.finish(self.schema()).map(Some)
     }
 }
 
@@ -167,7 +193,7 @@ impl ExecutionPlan for SortedAggregateExec {
         let schema = self.schema();
         let answer = async move {
             let batches: Vec<RecordBatch> =
-                input.execute(partition, Arc::clone(&context))?.try_collect().await?;
+                side_by_side(input)?.execute(partition, Arc::clone(&context))?.try_collect().await?;
             let batches: Vec<_> = batches.into_iter().filter(|batch| batch.num_rows() > 0).collect();
             let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
             if rows > MOST_ROWS || batches.len() > MOST_BATCHES {
@@ -204,50 +230,93 @@ async fn run(
     batches: &[RecordBatch],
     reservation: &MemoryReservation,
 ) -> Result<Option<RecordBatch>> {
-    let schema: SchemaRef = plan.schema();
     let Some(aggregate) = aggregate(plan).filter(|_| !batches.is_empty()) else {
-        return Ok(Some(RecordBatch::new_empty(schema)));
+        return Ok(Some(RecordBatch::new_empty(plan.schema())));
     };
-    let by = aggregate.group_expr().expr();
-    let mut columns: Vec<Vec<ArrayRef>> = Vec::with_capacity(batches.len());
-    let mut keys = Vec::with_capacity(batches.len());
-    for batch in batches {
-        let rows = batch.num_rows();
-        let evaluated = by.iter().map(|(expr, _)| expr.evaluate(batch)?.into_array(rows));
-        let evaluated = evaluated.collect::<Result<Vec<_>>>()?;
-        let sorted = order.iter().map(|&i| Arc::clone(&evaluated[i])).collect();
-        keys.push(Keys::new(sorted, rows, unique)?);
-        columns.push(evaluated);
-        reservation.try_grow(2 * rows * size_of::<usize>())?;
-    }
-    let Some(mut groups) = groups(&keys)? else { return Ok(None) };
-    drop(keys);
-    let (seen, numbers) = groups.renumber();
-    let numbers = numbers.map(|numbers| UInt64Array::from_iter_values(numbers.into_iter().map(|n| n as u64)));
-    let Groups { of, firsts, .. } = groups;
-    let mut output = Vec::with_capacity(schema.fields().len());
-    for i in 0..by.len() {
-        let of_batches: Vec<&dyn Array> = columns.iter().map(|columns| columns[i].as_ref()).collect();
-        // Each row a group of its own, as in a single state.
-        let whole = of_batches.len() == 1 && of_batches[0].len() == firsts.len();
-        output.push(if whole { Arc::clone(&columns[0][i]) } else { interleave(&of_batches, &firsts)? });
-    }
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    reservation.try_grow(2 * rows * size_of::<usize>())?;
+    let Some(mut grouped) = Grouped::of(aggregate, order, unique, batches)? else { return Ok(None) };
     for call in aggregate.aggr_expr() {
         tokio::task::yield_now().await;
+        grouped.add(call, batches, Some(reservation))?;
+    }
+    grouped.finish(plan.schema()).map(Some)
+}
+
+/// The groups of some batches, and what calls come to for each.
+struct Grouped {
+    /// For each batch, the group of each row, by where it is seen first.
+    of: Vec<Vec<usize>>,
+    /// How many groups have been seen after each batch.
+    seen: Vec<usize>,
+    /// Of each group in the order of keys, its number, if that is not its place.
+    numbers: Option<UInt64Array>,
+    groups: usize,
+    output: Vec<ArrayRef>,
+}
+
+impl Grouped {
+    /// The groups, in the order of keys; `None` if hashing is better.
+    fn of(
+        aggregate: &AggregateExec,
+        order: &[usize],
+        unique: bool,
+        batches: &[RecordBatch],
+    ) -> Result<Option<Self>> {
+        let by = aggregate.group_expr().expr();
+        let mut columns: Vec<Vec<ArrayRef>> = Vec::with_capacity(batches.len());
+        let mut keys = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let rows = batch.num_rows();
+            let evaluated = by.iter().map(|(expr, _)| expr.evaluate(batch)?.into_array(rows));
+            let evaluated = evaluated.collect::<Result<Vec<_>>>()?;
+            let sorted = order.iter().map(|&i| Arc::clone(&evaluated[i])).collect();
+            keys.push(Keys::new(sorted, rows, unique)?);
+            columns.push(evaluated);
+        }
+        let Some(mut groups) = groups(&keys)? else { return Ok(None) };
+        drop(keys);
+        let (seen, numbers) = groups.renumber();
+        let numbers =
+            numbers.map(|numbers| UInt64Array::from_iter_values(numbers.into_iter().map(|n| n as u64)));
+        let Groups { of, firsts, .. } = groups;
+        let mut output = Vec::with_capacity(by.len() + aggregate.aggr_expr().len());
+        for i in 0..by.len() {
+            let of_batches: Vec<&dyn Array> = columns.iter().map(|columns| columns[i].as_ref()).collect();
+            // Each row a group of its own, as in a single state.
+            let whole = of_batches.len() == 1 && of_batches[0].len() == firsts.len();
+            output.push(if whole { Arc::clone(&columns[0][i]) } else { interleave(&of_batches, &firsts)? });
+        }
+        Ok(Some(Self { of, seen, numbers, groups: firsts.len(), output }))
+    }
+
+    /// What a call comes to.
+    fn add(
+        &mut self,
+        call: &AggregateFunctionExpr,
+        batches: &[RecordBatch],
+        reservation: Option<&MemoryReservation>,
+    ) -> Result<()> {
         let mut accumulator = call.create_groups_accumulator()?;
-        for ((batch, of), seen) in batches.iter().zip(&of).zip(&seen) {
+        for ((batch, of), seen) in batches.iter().zip(&self.of).zip(&self.seen) {
             let arguments = call.expressions();
             let arguments = arguments.iter().map(|expr| expr.evaluate(batch)?.into_array(batch.num_rows()));
             let arguments = arguments.collect::<Result<Vec<_>>>()?;
             accumulator.update_batch(&arguments, of, None, *seen)?;
         }
-        reservation.try_grow(accumulator.size())?;
+        if let Some(reservation) = reservation {
+            reservation.try_grow(accumulator.size())?;
+        }
         let values = accumulator.evaluate(EmitTo::All)?;
-        output.push(match &numbers {
+        self.output.push(match &self.numbers {
             Some(numbers) => take(&values, numbers, None)?,
             None => values,
         });
+        Ok(())
     }
-    let options = RecordBatchOptions::new().with_row_count(Some(firsts.len()));
-    Ok(Some(RecordBatch::try_new_with_options(schema, output, &options)?))
+
+    fn finish(self, schema: SchemaRef) -> Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(self.groups));
+        Ok(RecordBatch::try_new_with_options(schema, self.output, &options)?)
+    }
 }

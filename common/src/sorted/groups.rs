@@ -6,7 +6,7 @@ use datafusion::error::Result;
 use std::cmp::Ordering;
 
 /// More than so many are grouped by hashing faster than by comparing each with each.
-const MOST_RUNS: usize = 4;
+pub(crate) const MOST_RUNS: usize = 4;
 /// The order of states: nulls first.
 const ASCENDING: SortOptions = SortOptions { descending: false, nulls_first: true };
 

@@ -11,6 +11,7 @@
 //! The rule applies where the engine would aggregate by hashing directly over states; all else stays with the engine,
 //! and so do inputs that it might have to take to disk.
 
+mod direct;
 mod exec;
 mod groups;
 
@@ -20,7 +21,9 @@ use datafusion::error::Result;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use exec::SortedAggregateExec;
+pub(crate) use direct::rows_of_key;
 pub use exec::is_ordered;
+pub(crate) use groups::MOST_RUNS;
 use std::sync::Arc;
 
 /// Puts a [`SortedAggregateExec`] in the place of aggregates over states.

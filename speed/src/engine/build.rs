@@ -50,6 +50,9 @@ impl Engine {
         self.commit(writes).await?;
         if complete {
             self.merge_unit(worker, fingerprint, &place, start).await?;
+        } else {
+            let (stream, partition) = place;
+            self.merge_gathered(worker, [UnitId { fingerprint, stream, partition, start }]);
         }
         Ok(true)
     }

@@ -8,8 +8,9 @@
 
 use super::held::Place;
 use super::store::{SegmentRecord, UnitId, Write};
-use super::{Engine, PoisonError, Worker};
+use super::{Engine, Worker};
 use arrow::array::RecordBatch;
+use std::collections::BTreeSet;
 use twofold_common::{Digest, Kind, Offset, OffsetRange, Result};
 
 impl Engine {
@@ -22,14 +23,21 @@ impl Engine {
         for place in places {
             writes.extend(self.epoch_of(worker, &place).await?);
         }
-        if writes.is_empty() {
-            return Ok(false);
+        let came = !writes.is_empty();
+        let touched = touched(&writes);
+        if came {
+            self.commit(writes).await?;
+            let mut held = self.write();
+            held.epochs += 1;
+            self.progress.send_replace(held.epochs);
         }
-        self.commit(writes).await?;
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        held.epochs += 1;
-        self.progress.send_replace(held.epochs);
-        Ok(true)
+        self.merge_gathered(worker, touched);
+        // Large ones take long to write: apart from what answers wait for.
+        let merged = self.merged(worker).await?;
+        let touched = self::touched(&merged);
+        self.commit(merged).await?;
+        self.merge_gathered(worker, touched);
+        Ok(came)
     }
 
     pub(super) async fn epoch_of(&self, worker: &mut Worker, place: &Place) -> Result<Vec<Write>> {
@@ -69,7 +77,7 @@ impl Engine {
         }
         writes.push(Write::Segment { stream: stream.clone(), partition: *partition, start, record });
         if rows(events) > 0 {
-            let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+            let mut held = self.write();
             held.partitions.entry(place.clone()).or_default().came = (self.clock)();
         }
         Ok(writes)
@@ -88,16 +96,16 @@ impl Engine {
     ) -> Result<Vec<Write>> {
         let (stream, partition) = place.clone();
         let id = UnitId { fingerprint, stream: stream.clone(), partition, start };
-        let (from, unit) = {
+        let from = {
             let held = self.read();
             let Some(held) = held.views.get(&fingerprint).and_then(|v| v.partitions.get(place)) else {
                 return Ok(Vec::new());
             };
-            (held.from, held.units.get(&start).cloned())
+            held.from
         };
         let Some(runner) = worker.runners.get_mut(&fingerprint) else { return Ok(Vec::new()) };
         worker.next_number += 1;
-        match runner.fold(&id, unit.as_ref(), events, worker.next_number).await {
+        match runner.fold(&id, events, worker.next_number).await {
             Ok(mut writes) => {
                 writes.push(Write::Unit { id, end: range.end });
                 writes.push(Write::Position { fingerprint, stream, partition, from, to: range.end });
@@ -105,16 +113,21 @@ impl Engine {
             }
             Err(e) if e.kind() == Kind::Invalid => {
                 let reason = format!("stream {stream}, partition {partition}, offsets {range}: {e}");
-                tracing::error!(view = %fingerprint.short(), reason, "a view's query fails on events");
-                let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-                if let Some(view) = held.views.get_mut(&fingerprint) {
-                    view.failed = Some(reason);
-                }
+                self.leave_behind(fingerprint, &reason);
                 Ok(Vec::new())
             }
             Err(e) => Err(e),
         }
     }
+}
+
+/// The units that have new runs.
+fn touched(writes: &[Write]) -> BTreeSet<UnitId> {
+    let run = |write: &Write| match write {
+        Write::Run { id, .. } => Some(id.clone()),
+        _ => None,
+    };
+    writes.iter().filter_map(run).collect()
 }
 
 fn rows(batches: &[RecordBatch]) -> u64 {

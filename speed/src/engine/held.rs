@@ -25,7 +25,8 @@ pub(crate) type Place = (String, Partition);
 /// A sorted piece of the state of a unit.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
-    pub(crate) number: u64,
+    /// By which the store knows it; of several that were merged in memory alone, in their order.
+    pub(crate) numbers: Vec<u64>,
     pub(crate) state: State,
 }
 
@@ -33,7 +34,7 @@ pub(crate) struct Run {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Unit {
     pub(crate) end: Offset,
-    /// For each cut of the view.
+    /// For each cut of the view, in the order of their numbers, which is that in which events came.
     pub(crate) runs: BTreeMap<usize, Vec<Run>>,
 }
 
@@ -157,14 +158,16 @@ impl Held {
                 Write::Run { id, cut, number, state } => {
                     if let Some(partition) = self.partition_of(&id) {
                         let unit = partition.units.entry(id.start).or_default();
-                        unit.runs.entry(cut).or_default().push(Run { number, state });
+                        let runs = unit.runs.entry(cut).or_default();
+                        let place = runs.partition_point(|run| run.numbers.first() < Some(&number));
+                        runs.insert(place, Run { numbers: vec![number], state });
                     }
                 }
                 Write::DropRun { id, cut, number } => {
                     if let Some(partition) = self.partition_of(&id)
                         && let Some(unit) = partition.units.get_mut(&id.start)
                     {
-                        unit.runs.entry(cut).or_default().retain(|run| run.number != number);
+                        unit.runs.entry(cut).or_default().retain(|run| !run.numbers.contains(&number));
                     }
                 }
                 Write::Late { id, change } => {
@@ -228,6 +231,21 @@ impl Held {
     fn partition_of(&mut self, id: &UnitId) -> Option<&mut HeldPartition> {
         let view = self.views.get_mut(&id.fingerprint)?;
         Some(view.partitions.entry((id.stream.clone(), id.partition)).or_default())
+    }
+
+    /// Puts one run in the place of several, which the store goes on to have.
+    pub(crate) fn merge(&mut self, id: &UnitId, cut: usize, merged: Run) {
+        let unit = self.partition_of(id).and_then(|partition| partition.units.get_mut(&id.start));
+        let Some(runs) = unit.and_then(|unit| unit.runs.get_mut(&cut)) else { return };
+        runs.retain(|run| !run.numbers.iter().any(|number| merged.numbers.contains(number)));
+        let place = runs.partition_point(|run| run.numbers.first() < merged.numbers.first());
+        runs.insert(place, merged);
+    }
+
+    /// What a view has folded of one segment.
+    pub(crate) fn unit(&self, id: &UnitId) -> Option<&Unit> {
+        let partition = self.views.get(&id.fingerprint)?.partitions.get(&(id.stream.clone(), id.partition))?;
+        partition.units.get(&id.start)
     }
 
     /// The offset up to which a partition was folded.

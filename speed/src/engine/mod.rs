@@ -22,6 +22,7 @@ mod horizons;
 mod late;
 mod late_store;
 mod layer;
+mod merging;
 mod place;
 mod retire;
 mod runner;
@@ -34,13 +35,15 @@ use crate::ingest::{Clock, Ingest};
 use held::{Held, Place};
 use horizons::Horizons;
 use late::Windows;
+use merging::Merging;
 use runner::Runner;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use store::{Contents, StateStore, Write};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use twofold_common::{
@@ -95,6 +98,8 @@ pub struct Engine {
     seal_wanted: AtomicBool,
     wake: Notify,
     running: AtomicBool,
+    /// Where runs are merged, if not where the loop runs.
+    merge_on: OnceLock<Handle>,
     error: Mutex<Option<String>>,
 }
 
@@ -115,6 +120,7 @@ struct Worker {
     /// Horizons of batch views, by the view's fingerprint.
     horizons: BTreeMap<Digest, Horizons>,
     maintained: Option<Instant>,
+    merging: Merging,
 }
 
 impl Worker {
@@ -135,7 +141,9 @@ impl Worker {
                 windows.insert((fingerprint, name), planned);
             }
         }
-        Ok(Self { runners, times, windows, next_number, horizons: BTreeMap::new(), maintained: None })
+        let horizons = BTreeMap::new();
+        let merging = Merging::default();
+        Ok(Self { runners, times, windows, next_number, horizons, maintained: None, merging })
     }
 }
 
@@ -211,6 +219,7 @@ impl Engine {
             seal_wanted: AtomicBool::new(false),
             wake: Notify::new(),
             running: AtomicBool::new(false),
+            merge_on: OnceLock::new(),
             error: Mutex::new(None),
         });
         engine.place().await?;
@@ -335,7 +344,7 @@ impl Engine {
             return Ok(());
         }
         let writes = self.store(writes).await?;
-        self.held.write().unwrap_or_else(PoisonError::into_inner).apply(writes);
+        self.write().apply(writes);
         Ok(())
     }
 
@@ -353,10 +362,11 @@ impl Engine {
         let store = Arc::clone(&self.store);
         let contents = tokio::task::spawn_blocking(move || store.reopen()).await;
         let contents = contents.map_err(|e| Error::Internal(format!("the state store's thread: {e}")))??;
+        worker.merging.clear();
         worker.next_number = worker.next_number.max(contents.next_number());
         let epochs = self.read().epochs;
         let held = Held { epochs, ..Held::of(&self.versions(), contents) };
-        *self.held.write().unwrap_or_else(PoisonError::into_inner) = held;
+        *self.write() = held;
         self.is_broken.store(false, Ordering::SeqCst);
         self.place().await?;
         self.place_new_views().await?;
@@ -371,6 +381,10 @@ impl Engine {
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Held> {
         self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Held> {
+        self.held.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_error(&self, error: Option<String>) {

@@ -12,7 +12,7 @@
 use super::held::{Held, Place};
 use super::store::{Contents, UnitId, Write};
 use super::versions::answering;
-use super::{Engine, PoisonError};
+use super::Engine;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use twofold_common::{Digest, Error, Horizon, LogBounds, Offset, Partition, Result, Segment, Versions, View};
@@ -46,7 +46,7 @@ impl Engine {
             let archived = self.archived(&place.0).await?.remove(&place.1).unwrap_or_default();
             self.check_place(&place, bounds, &archived)?;
             {
-                let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+                let mut held = self.write();
                 let held = held.partitions.entry(place.clone()).or_default();
                 held.came = (self.clock)();
                 if held.segments.is_empty() {
@@ -111,7 +111,7 @@ impl Engine {
         }
         let writes = self.read().let_go_of(place, &starts);
         let writes = self.store(writes).await?;
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.write();
         held.apply(writes);
         let held = held.partitions.entry(place.clone()).or_default();
         (held.folded, held.watermark) = (end, archived.watermark());

@@ -41,7 +41,7 @@ impl Engine {
         writes.extend(self.store(starts).await?);
         {
             // In one step, so that nobody sees a view without its place.
-            let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+            let mut held = self.write();
             let timed = |stream: &str| planned.times.contains_key(stream);
             held.take_over(new, answering(&versions), timed);
             held.apply(writes);
@@ -84,7 +84,7 @@ impl Engine {
             return false;
         }
         let mut worker = self.worker.lock().await;
-        let gone = self.held.write().unwrap_or_else(PoisonError::into_inner).let_go_of_previous();
+        let gone = self.write().let_go_of_previous();
         for fingerprint in &gone {
             worker.runners.remove(fingerprint);
             worker.horizons.remove(fingerprint);

@@ -1,0 +1,154 @@
+//! Decoding: ndjson to Arrow on one core, beside arrow-json's reader and beside parsers that only walk the same bytes.
+
+use crate::events::ndjson;
+use crate::measure::{Cost, start};
+use crate::project::{catalog, stream};
+use crate::report::Report;
+use anyhow::{Result, ensure};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::json::ReaderBuilder;
+use std::hint::black_box;
+use std::io::Cursor;
+use std::sync::Arc;
+use twofold_speed::Decoder;
+
+/// How many events are decoded at once.
+const PIECE: u64 = 65_536;
+
+type Side<'a> = (&'a str, Box<dyn FnMut(&[String]) -> Result<u64> + 'a>);
+
+pub(crate) fn measure(report: &mut Report, events: u64) -> Result<()> {
+    report.part("decode", "ndjson to Arrow on one core, all columns, 65,536 events at once");
+    let dir = tempfile::tempdir()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let catalog = runtime.block_on(catalog(dir.path(), &[] as &[(&str, &str)]))?;
+    let decoder = Decoder::new(stream(&catalog)?)?;
+    let pieces: Vec<String> =
+        (0..events).step_by(PIECE as usize).map(|at| ndjson(at, (at + PIECE).min(events), 100_000)).collect();
+    let bytes: usize = pieces.iter().map(String::len).sum();
+
+    let mut sides: Vec<Side<'_>> = vec![
+        ("twofold", Box::new(|pieces| {
+            let mut rows = 0;
+            for piece in pieces {
+                let decoded = decoder.decode_ndjson(piece.as_bytes())?;
+                ensure!(decoded.rejected.num_rows() == 0, "an event was rejected");
+                rows += black_box(decoded).rows.num_rows() as u64;
+            }
+            Ok(rows)
+        })),
+        ("arrow-json, batches of 65,536", Box::new(|pieces| arrow_json(pieces, 65_536))),
+        ("arrow-json, batches of 8,192", Box::new(|pieces| arrow_json(pieces, 8_192))),
+    ];
+    #[cfg(feature = "rivals")]
+    rivals::add(&mut sides);
+
+    let mut costs: Vec<Vec<Cost>> = sides.iter().map(|_| Vec::new()).collect();
+    for run in 0..=report.runs() {
+        for ((name, work), costs) in sides.iter_mut().zip(&mut costs) {
+            let started = start();
+            let found = work(&pieces)?;
+            ensure!(found == events, "{name} found {found} events of {events}");
+            // The first warms up.
+            if run > 0 {
+                costs.push(started.cost());
+            }
+        }
+    }
+    let mut rates = Vec::new();
+    for ((name, _), costs) in sides.iter().zip(&costs) {
+        let rate = report.figure(name, events as f64, "events", costs).median;
+        report.derived(&format!("{name}, MB/s"), rate * bytes as f64 / events as f64 / 1e6, None);
+        rates.push((*name, rate));
+    }
+    let ours = rates[0].1;
+    report.derived("speed against arrow-json's", ours / rates[1].1.max(rates[2].1), Some("at least 2"));
+    let parsers = rates.iter().filter(|(name, _)| name.contains("alone"));
+    if let Some((name, fastest)) = parsers.max_by(|a, b| a.1.total_cmp(&b.1)) {
+        report.derived(&format!("time against {name}"), fastest / ours, Some("at most 1.2"));
+    } else {
+        println!("  (the parsers alone are not in this build: cargo build --features rivals)");
+    }
+    Ok(())
+}
+
+fn arrow_json(pieces: &[String], batch_size: usize) -> Result<u64> {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let schema = Arc::new(Schema::new(vec![
+        text("user_id"),
+        text("page_id"),
+        text("ad_id"),
+        text("ad_type"),
+        text("event_type"),
+        // As it is written: milliseconds.
+        Field::new("event_time", DataType::Int64, true),
+        text("ip_address"),
+    ]));
+    let mut rows = 0;
+    for piece in pieces {
+        for batch in ReaderBuilder::new(Arc::clone(&schema)).with_batch_size(batch_size).build(Cursor::new(piece))? {
+            rows += black_box(batch?).num_rows() as u64;
+        }
+    }
+    Ok(rows)
+}
+
+#[cfg(feature = "rivals")]
+mod rivals {
+    use super::Side;
+    use anyhow::Result;
+    use std::hint::black_box;
+
+    pub(super) fn add(sides: &mut Vec<Side<'_>>) {
+        sides.push(("jiter alone", Box::new(jiter)));
+        sides.push(("simd-json's tape alone", Box::new(simd)));
+        sides.push(("sonic-rs alone", Box::new(sonic)));
+    }
+
+    /// Walks each object, and takes its keys and values as they stand in the text.
+    fn jiter(pieces: &[String]) -> Result<u64> {
+        let mut lines = 0;
+        for piece in pieces {
+            for line in piece.lines() {
+                let mut parser = jiter::Jiter::new(line.as_bytes());
+                let mut key = parser.next_object()?.is_some();
+                while key {
+                    match parser.peek()? {
+                        jiter::Peek::String => drop(black_box(parser.known_str()?.len())),
+                        peek => drop(black_box(parser.known_int(peek)?)),
+                    }
+                    key = parser.next_key()?.is_some();
+                }
+                lines += 1;
+            }
+        }
+        Ok(lines)
+    }
+
+    fn simd(pieces: &[String]) -> Result<u64> {
+        let mut buffers = simd_json::Buffers::default();
+        let (mut lines, mut scratch) = (0, Vec::new());
+        for piece in pieces {
+            for line in piece.lines() {
+                scratch.clear();
+                scratch.extend_from_slice(line.as_bytes());
+                black_box(simd_json::to_tape_with_buffers(&mut scratch, &mut buffers)?);
+                lines += 1;
+            }
+        }
+        Ok(lines)
+    }
+
+    fn sonic(pieces: &[String]) -> Result<u64> {
+        let mut lines = 0;
+        for piece in pieces {
+            for line in piece.lines() {
+                for member in sonic_rs::to_object_iter(line) {
+                    black_box(member?);
+                }
+                lines += 1;
+            }
+        }
+        Ok(lines)
+    }
+}
