@@ -262,7 +262,13 @@ impl SlotExec {
     /// The same, for who reads sorted batches side by side; `None` if it does so already.
     pub(crate) fn side_by_side(&self) -> Option<Self> {
         let (slot, schema, sorted) = (Arc::clone(&self.slot), Arc::clone(&self.schema), self.sorted.clone());
-        self.as_one.then(|| Self { slot, schema, sorted, as_one: false, properties: Arc::clone(&self.properties) })
+        self.as_one.then(|| Self {
+            slot,
+            schema,
+            sorted,
+            as_one: false,
+            properties: Arc::clone(&self.properties),
+        })
     }
 
     /// What is in the slot now.

@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use twofold_common::{
-    Archive, BatchManifest, Catalog, Coverage, Error, Horizon, Offset, OffsetRange, Offsets,
-    Partition, PartitionWatermark, Result, Segment, Snapshot, SnapshotRequest, StateFile, StreamDef,
-    StreamManifest, StreamRequest, View, ViewRequest, scan::Source,
+    Archive, BatchManifest, Catalog, Coverage, Error, Horizon, Offset, OffsetRange, Offsets, Partition,
+    PartitionWatermark, Result, Segment, Snapshot, SnapshotRequest, StateFile, StreamDef, StreamManifest,
+    StreamRequest, View, ViewRequest, scan::Source,
 };
 
 /// The relations that a query reads, each once.

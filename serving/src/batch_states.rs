@@ -10,9 +10,7 @@ use arrow::compute::concat_batches;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::runtime::Handle;
-use twofold_common::{
-    BatchManifest, BatchViews, Digest, Error, Newest, Result, StateFile, Versioned, View,
-};
+use twofold_common::{BatchManifest, BatchViews, Digest, Error, Newest, Result, StateFile, Versioned, View};
 
 /// Of how many versions of views manifests are kept.
 const VIEWS: usize = 256;
@@ -121,7 +119,10 @@ impl BatchStates {
             all.clear();
         }
         // One that was found later may have been kept before.
-        if all.get(&key).is_none_or(|kept| kept.is_replaced || kept.manifest.version <= found.manifest.version) {
+        if all
+            .get(&key)
+            .is_none_or(|kept| kept.is_replaced || kept.manifest.version <= found.manifest.version)
+        {
             all.insert(key, found);
         }
     }

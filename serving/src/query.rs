@@ -50,7 +50,6 @@ use twofold_common::{
     Versions, decide, depends_on_order, least_watermark,
 };
 
-
 /// The serving layer of a project.
 #[derive(Debug)]
 pub struct Serving {

@@ -3,7 +3,6 @@
 //! It answers on two addresses: users on that of serving (with one more for each protocol besides HTTP), and other processes of the project (a `serve` or a `batch`
 //! of its own) on that of the speed layer.
 
-use crate::args::ServeArgs;
 use super::entrance::Entrance;
 use super::lock::DataLock;
 use super::reload::Reload;
@@ -12,6 +11,7 @@ use super::schedule;
 use super::shutdown::Shutdown;
 use super::site::{Site, Stores};
 use super::speed_node::SpeedNode;
+use crate::args::ServeArgs;
 use crate::progress::watch_building;
 use anyhow::{Context, Result};
 use std::net::SocketAddr;
@@ -38,7 +38,8 @@ pub struct Listen {
 impl Listen {
     /// As the arguments say.
     pub(crate) fn of(args: &ServeArgs) -> Self {
-        let ServeArgs { listen: serve, pg_listen: pg, flight_listen: flight, insecure_listen: insecure } = *args;
+        let ServeArgs { listen: serve, pg_listen: pg, flight_listen: flight, insecure_listen: insecure } =
+            *args;
         Self { serve, speed: None, pg, flight, insecure }
     }
 

@@ -40,7 +40,8 @@ pub(crate) fn rows_of_key(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Record
     }
     let Some(projection) = any.downcast_ref::<ProjectionExec>() else { return Ok(None) };
     let Some(rows) = rows_of_key(projection.input())? else { return Ok(None) };
-    let columns = projection.expr().iter().map(|column| column.expr.evaluate(&rows)?.into_array(rows.num_rows()));
+    let columns =
+        projection.expr().iter().map(|column| column.expr.evaluate(&rows)?.into_array(rows.num_rows()));
     let columns = columns.collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     Ok(Some(RecordBatch::try_new_with_options(plan.schema(), columns, &options)?))

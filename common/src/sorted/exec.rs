@@ -94,7 +94,9 @@ impl SortedAggregateExec {
         let Some(aggregate) = aggregate(&self.by_hashing).filter(|_| !batches.is_empty()) else {
             return Ok(Some(RecordBatch::new_empty(self.schema())));
         };
-        let Some(mut grouped) = Grouped::of(aggregate, &self.order, false, &batches)? else { return Ok(None) };
+        let Some(mut grouped) = Grouped::of(aggregate, &self.order, false, &batches)? else {
+            return Ok(None);
+        };
         for call in aggregate.aggr_expr() {
             grouped.add(call, &batches, None)?;
         }

@@ -73,7 +73,7 @@ impl Engine {
         let (Some(unit), Some(runner)) = (unit, worker.runners.get_mut(&fingerprint)) else { return Ok(()) };
         worker.next_number += 1;
         let id = UnitId { fingerprint, stream: place.0.clone(), partition: place.1, start };
-        let (_, writes) = runner.whole(&id, &unit, worker.next_number).await?;
+        let writes = runner.whole(&id, &unit, worker.next_number).await?;
         self.commit(writes).await
     }
 

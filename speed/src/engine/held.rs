@@ -244,7 +244,8 @@ impl Held {
 
     /// What a view has folded of one segment.
     pub(crate) fn unit(&self, id: &UnitId) -> Option<&Unit> {
-        let partition = self.views.get(&id.fingerprint)?.partitions.get(&(id.stream.clone(), id.partition))?;
+        let partition =
+            self.views.get(&id.fingerprint)?.partitions.get(&(id.stream.clone(), id.partition))?;
         partition.units.get(&id.start)
     }
 
@@ -341,7 +342,7 @@ impl Held {
     /// The sealed segments of a partition that end above `from`.
     pub(crate) fn sealed(&self, place: &Place, from: Offset) -> Vec<SealedSegment> {
         let Some(held) = self.partitions.get(place) else { return Vec::new() };
-        let sealed = held.segments.iter().filter(|(_, r)| r.sealed && r.end > from);
+        let sealed = held.segments.iter().filter(|(_, r)| r.sealed && !r.unsummed && r.end > from);
         sealed
             .map(|(start, record)| SealedSegment {
                 range: OffsetRange::new(*start, record.end),

@@ -69,7 +69,11 @@ impl Engine {
                     }
                     // It takes the place of the oldest, so that runs stay in the order in which they came.
                     let number = numbers.first().copied().unwrap_or_default();
-                    writes.extend(numbers.iter().map(|&number| Write::DropRun { id: id.clone(), cut, number }));
+                    writes.extend(numbers.iter().map(|&number| Write::DropRun {
+                        id: id.clone(),
+                        cut,
+                        number,
+                    }));
                     writes.push(Write::Run { id, cut, number, state });
                 }
                 // Merged as a whole meanwhile, or let go of.
@@ -122,7 +126,7 @@ impl Engine {
         })
     }
 
-    fn has_runs(&self, id: &UnitId, cut: usize, numbers: &[u64]) -> bool {
+    pub(super) fn has_runs(&self, id: &UnitId, cut: usize, numbers: &[u64]) -> bool {
         let held = self.read();
         let runs = held.unit(id).and_then(|unit| unit.runs.get(&cut)).map_or(&[][..], Vec::as_slice);
         numbers.iter().all(|number| runs.iter().any(|run| run.numbers.contains(number)))

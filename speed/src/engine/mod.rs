@@ -37,6 +37,7 @@ use horizons::Horizons;
 use late::Windows;
 use merging::Merging;
 use runner::Runner;
+use seal::Sealing;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -96,7 +97,7 @@ pub struct Engine {
     progress: watch::Sender<u64>,
     sealing: watch::Sender<u64>,
     seal_wanted: AtomicBool,
-    wake: Notify,
+    wake: Arc<Notify>,
     running: AtomicBool,
     /// Where runs are merged, if not where the loop runs.
     merge_on: OnceLock<Handle>,
@@ -121,6 +122,7 @@ struct Worker {
     horizons: BTreeMap<Digest, Horizons>,
     maintained: Option<Instant>,
     merging: Merging,
+    sealing: Sealing,
 }
 
 impl Worker {
@@ -142,8 +144,8 @@ impl Worker {
             }
         }
         let horizons = BTreeMap::new();
-        let merging = Merging::default();
-        Ok(Self { runners, times, windows, next_number, horizons, maintained: None, merging })
+        let (merging, sealing) = (Merging::default(), Sealing::default());
+        Ok(Self { runners, times, windows, next_number, horizons, maintained: None, merging, sealing })
     }
 }
 
@@ -217,7 +219,7 @@ impl Engine {
             progress: watch::Sender::new(0),
             sealing: watch::Sender::new(0),
             seal_wanted: AtomicBool::new(false),
-            wake: Notify::new(),
+            wake: Arc::default(),
             running: AtomicBool::new(false),
             merge_on: OnceLock::new(),
             error: Mutex::new(None),
@@ -259,16 +261,17 @@ impl Engine {
         self.running.store(false, Ordering::SeqCst);
     }
 
-    /// Folds all that is in the log, builds all views, and returns.
+    /// Folds all that is in the log, builds all views, seals what is full, and returns.
     pub async fn catch_up(&self) -> Result<()> {
         while self.turn().await? {}
-        Ok(())
+        self.seal_all_closed(&mut *self.worker.lock().await).await
     }
 
     /// Seals all open segments that have events, whatever their size and age.
     pub async fn seal_all(&self) -> Result<()> {
         let mut worker = self.worker.lock().await;
-        self.seal(&mut worker, true).await
+        self.seal(&mut worker, true).await?;
+        self.seal_all_closed(&mut worker).await
     }
 
     /// Looks up the newest batch views, and lets go of what they cover. The loop does this by itself.
@@ -304,12 +307,8 @@ impl Engine {
         if forced {
             self.fold_to_the_end(&mut worker).await?;
         }
-        let due =
-            worker.maintained.is_none_or(|at| at.elapsed() >= MAINTENANCE.min(self.config.retire_grace));
-        if more || forced || due {
-            self.seal(&mut worker, forced).await?;
-        }
-        if due {
+        self.seal(&mut worker, forced).await?;
+        if worker.maintained.is_none_or(|at| at.elapsed() >= MAINTENANCE.min(self.config.retire_grace)) {
             self.retire(&mut worker).await?;
             worker.maintained = Some(Instant::now());
         }
@@ -363,6 +362,7 @@ impl Engine {
         let contents = tokio::task::spawn_blocking(move || store.reopen()).await;
         let contents = contents.map_err(|e| Error::Internal(format!("the state store's thread: {e}")))??;
         worker.merging.clear();
+        worker.sealing.clear();
         worker.next_number = worker.next_number.max(contents.next_number());
         let epochs = self.read().epochs;
         let held = Held { epochs, ..Held::of(&self.versions(), contents) };

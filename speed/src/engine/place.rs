@@ -9,10 +9,10 @@
 //! stream may have sealed at other offsets. The archive decides. What does not fit it is let go of and folded again,
 //! so that no owner waits for ever to archive segments that the archive has no place for.
 
+use super::Engine;
 use super::held::{Held, Place};
 use super::store::{Contents, UnitId, Write};
 use super::versions::answering;
-use super::Engine;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use twofold_common::{Digest, Error, Horizon, LogBounds, Offset, Partition, Result, Segment, Versions, View};

@@ -39,6 +39,13 @@ impl Runner {
         Arc::clone(&self.mergers[cut])
     }
 
+    /// The cuts that read a stream, and what merges the states of each.
+    pub(crate) fn mergers_of(&self, stream: &str) -> Vec<(usize, Arc<Mutex<Merger>>)> {
+        let cuts = self.view.cuts().iter().enumerate();
+        let of_stream = cuts.filter(|(_, cut)| cut.streams().iter().any(|name| name == stream));
+        of_stream.map(|(cut, _)| (cut, self.merger(cut))).collect()
+    }
+
     /// Folds events of a stream into a new run of the state of a unit: what is to be written.
     pub(crate) async fn fold(
         &mut self,
@@ -60,28 +67,19 @@ impl Runner {
         Ok(writes)
     }
 
-    /// The state of a whole unit, for each cut that reads its stream, and what makes each of them one run.
-    pub(crate) async fn whole(
-        &mut self,
-        id: &UnitId,
-        unit: &Unit,
-        number: u64,
-    ) -> Result<(Vec<(usize, State)>, Vec<Write>)> {
-        let (mut states, mut writes) = (Vec::new(), Vec::new());
-        for (cut, definition) in self.view.cuts().iter().enumerate() {
-            if !definition.streams().contains(&id.stream) {
-                continue;
-            }
+    /// What makes one run of the runs of a unit, for each cut that reads its stream.
+    pub(crate) async fn whole(&mut self, id: &UnitId, unit: &Unit, number: u64) -> Result<Vec<Write>> {
+        let mut writes = Vec::new();
+        for (cut, merger) in self.mergers_of(&id.stream) {
             let runs = unit.runs.get(&cut).map_or(&[][..], Vec::as_slice);
             let inputs: Vec<State> = runs.iter().map(|run| run.state.clone()).collect();
-            let state = self.mergers[cut].lock().await.merge(&inputs).await?;
+            let state = merger.lock().await.merge(&inputs).await?;
             if runs.iter().map(|run| run.numbers.len()).sum::<usize>() > 1 {
                 let numbers = runs.iter().flat_map(|run| &run.numbers);
                 writes.extend(numbers.map(|&number| Write::DropRun { id: id.clone(), cut, number }));
-                writes.push(Write::Run { id: id.clone(), cut, number, state: state.clone() });
+                writes.push(Write::Run { id: id.clone(), cut, number, state });
             }
-            states.push((cut, state));
         }
-        Ok((states, writes))
+        Ok(writes)
     }
 }

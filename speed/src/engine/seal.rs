@@ -1,63 +1,158 @@
 //! Sealing: open segments become closed ones, at an epoch's boundary, for the archiver to take.
 //!
-//! The digests of the states of a sealed segment go with it, so that a batch run can compare its own with them.
+//! ```text
+//! open -> closed, its range fixed, the next event opens another -> sealed, with the digests of its states
+//! ```
+//!
+//! The digests go with a sealed segment, so that a batch run can compare its own with them. What a whole segment comes
+//! to takes long to find where there are many keys: that is done beside the epochs, a segment of each partition after the
+//! other.
 
-use super::held::{HeldView, Place, Unit};
-use super::store::{SegmentRecord, UnitId, Write};
+use super::held::{HeldView, Place, Run, Unit};
+use super::store::{UnitId, Write};
 use super::{Engine, Worker};
-use twofold_common::{Digest, Failpoint, Offset, Result, state_key};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use twofold_common::{Digest, Error, Failpoint, Kind, Merger, Offset, Result, State, state_key};
+
+/// Closed segments whose states are being summed up.
+#[derive(Debug, Default)]
+pub(super) struct Sealing {
+    tasks: JoinSet<Closed>,
+    under_way: BTreeSet<Place>,
+}
+
+/// A closed segment, and what the states of each view come to that has folded all of it.
+#[derive(Debug)]
+struct Closed {
+    place: Place,
+    start: Offset,
+    views: Vec<(UnitId, Result<Vec<Whole>>)>,
+}
+
+/// The whole state of one cut.
+#[derive(Debug)]
+struct Whole {
+    cut: usize,
+    digest: Digest,
+    /// Of which runs it was made.
+    numbers: Vec<u64>,
+    state: State,
+}
+
+/// What a view has folded of a segment, and what merges that.
+type Folded = (UnitId, Unit, Vec<(usize, Arc<Mutex<Merger>>)>);
+
+impl Sealing {
+    /// Gives up what is under way.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
 
 impl Engine {
-    /// Seals the open segments that are full, old, or all.
+    /// Closes the open segments that are full, old, or all, and seals what was closed before and is summed up by now.
     pub(super) async fn seal(&self, worker: &mut Worker, all: bool) -> Result<()> {
         let now = (self.clock)();
         let age = i64::try_from(self.config.segment_age.as_nanos()).unwrap_or(i64::MAX);
-        let due: Vec<(Place, Offset, SegmentRecord)> = {
+        let writes = {
             let held = self.read();
             let open = held.partitions.iter().filter_map(|(place, held)| Some((place, held.open()?)));
-            open.filter(|(_, (_, r))| {
+            let due = open.filter(|(_, (_, r))| {
                 all || r.rows >= self.config.segment_rows || now.saturating_sub(r.opened_at) >= age
-            })
-            .map(|(place, (start, record))| (place.clone(), start, record.clone()))
-            .collect()
+            });
+            let close = due.map(|((stream, partition), (start, record))| {
+                let mut record = record.clone();
+                (record.sealed, record.unsummed) = (true, true);
+                Write::Segment { stream: stream.clone(), partition: *partition, start, record }
+            });
+            close.collect()
         };
-        for (place, start, record) in due {
-            self.seal_one(worker, place, start, record).await?;
+        self.commit(writes).await?;
+        self.sum_up(worker);
+        while let Some(closed) = worker.sealing.tasks.try_join_next() {
+            self.seal_closed(worker, closed.map_err(|e| gave_up(&e))).await?;
         }
         Ok(())
     }
 
-    pub(super) async fn seal_one(
-        &self,
-        worker: &mut Worker,
-        place: Place,
-        start: Offset,
-        mut record: SegmentRecord,
-    ) -> Result<()> {
-        let (stream, partition) = place.clone();
-        let complete: Vec<(UnitId, Unit)> = {
-            let held = self.read();
-            let of_view = |(fingerprint, view): (&Digest, &HeldView)| {
-                let of_place = view.partitions.get(&place)?;
-                let unit = of_place.units.get(&start)?;
-                let id = UnitId { fingerprint: *fingerprint, stream: stream.clone(), partition, start };
-                let whole = of_place.from <= start && unit.end == record.end;
-                whole.then(|| (id, unit.clone()))
+    /// Waits until all closed segments are sealed.
+    pub(super) async fn seal_all_closed(&self, worker: &mut Worker) -> Result<()> {
+        while let Some(closed) = worker.sealing.tasks.join_next().await {
+            self.seal_closed(worker, closed.map_err(|e| gave_up(&e))).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins to sum up the first closed segment of each partition.
+    fn sum_up(&self, worker: &mut Worker) {
+        let held = self.read();
+        for (place, segments) in &held.partitions {
+            let Some((&start, record)) = segments.segments.iter().find(|(_, record)| record.unsummed) else {
+                continue;
             };
-            held.views.iter().filter_map(of_view).collect()
-        };
+            if !worker.sealing.under_way.insert(place.clone()) {
+                continue;
+            }
+            let of_view = |(fingerprint, view): (&Digest, &HeldView)| -> Option<Folded> {
+                let of_place = view.partitions.get(place)?;
+                let unit = of_place.units.get(&start)?;
+                let (stream, partition) = place.clone();
+                let id = UnitId { fingerprint: *fingerprint, stream, partition, start };
+                let whole = of_place.from <= start && unit.end == record.end && view.failed.is_none();
+                let mergers = worker.runners.get(fingerprint)?.mergers_of(&place.0);
+                whole.then(|| (id, unit.clone(), mergers))
+            };
+            let folded: Vec<Folded> = held.views.iter().filter_map(of_view).collect();
+            let (place, wake) = (place.clone(), Arc::clone(&self.wake));
+            let sum = async move {
+                let mut views = Vec::new();
+                for (id, unit, mergers) in folded {
+                    views.push((id, whole(&unit, mergers).await));
+                }
+                wake.notify_one();
+                Closed { place, start, views }
+            };
+            match self.merge_on.get() {
+                Some(handle) => worker.sealing.tasks.spawn_on(sum, handle),
+                None => worker.sealing.tasks.spawn(sum),
+            };
+        }
+    }
+
+    async fn seal_closed(&self, worker: &mut Worker, closed: Result<Closed>) -> Result<()> {
+        let Closed { place, start, views } = closed.inspect_err(|_| worker.sealing.clear())?;
+        worker.sealing.under_way.remove(&place);
+        let record = self.read().partitions.get(&place).and_then(|held| held.segments.get(&start)).cloned();
+        // Let go of meanwhile, since it does not fit the archive.
+        let Some(mut record) = record.filter(|record| record.unsummed) else { return Ok(()) };
         let mut writes = Vec::new();
-        for (id, unit) in complete {
-            let Some(runner) = worker.runners.get_mut(&id.fingerprint) else { continue };
-            worker.next_number += 1;
-            let (states, merged) = runner.whole(&id, &unit, worker.next_number).await?;
-            writes.extend(merged);
-            for (cut, state) in states {
-                record.states.insert(state_key(id.fingerprint, cut), state.digest()?);
+        for (id, states) in views {
+            let states = match states {
+                Err(e) if e.kind() == Kind::Invalid => {
+                    self.leave_behind(id.fingerprint, &e.to_string());
+                    continue;
+                }
+                states => states?,
+            };
+            for Whole { cut, digest, numbers, state } in states {
+                record.states.insert(state_key(id.fingerprint, cut), digest);
+                let number = numbers.first().copied().unwrap_or_default();
+                if numbers.len() > 1 && self.has_runs(&id, cut, &numbers) {
+                    writes.extend(numbers.iter().map(|&number| Write::DropRun {
+                        id: id.clone(),
+                        cut,
+                        number,
+                    }));
+                    writes.push(Write::Run { id: id.clone(), cut, number, state });
+                }
             }
         }
         Failpoint::SealMerged.reach();
-        record.sealed = true;
+        record.unsummed = false;
+        let (stream, partition) = place;
         tracing::info!(
             stream,
             partition = partition.0,
@@ -69,6 +164,24 @@ impl Engine {
         self.commit(writes).await?;
         Failpoint::SealDurable.reach();
         self.sealing.send_modify(|n| *n += 1);
+        self.sum_up(worker);
         Ok(())
     }
+}
+
+/// The whole state of each cut of a unit.
+async fn whole(unit: &Unit, mergers: Vec<(usize, Arc<Mutex<Merger>>)>) -> Result<Vec<Whole>> {
+    let mut all = Vec::new();
+    for (cut, merger) in mergers {
+        let runs: Vec<Run> = unit.runs.get(&cut).cloned().unwrap_or_default();
+        let (numbers, states): (Vec<_>, Vec<_>) =
+            runs.into_iter().map(|run| (run.numbers, run.state)).unzip();
+        let state = merger.lock().await.merge(&states).await?;
+        all.push(Whole { cut, digest: state.digest()?, numbers: numbers.concat(), state });
+    }
+    Ok(all)
+}
+
+fn gave_up(e: &tokio::task::JoinError) -> Error {
+    Error::Internal(format!("summing up a segment: {e}"))
 }

@@ -46,7 +46,11 @@ pub(crate) struct SegmentRecord {
     pub(crate) watermark: Option<i64>,
     /// When its first event was taken in.
     pub(crate) opened_at: i64,
+    /// Whether it takes no more events.
     pub(crate) sealed: bool,
+    /// Whether its states are not summed up yet, so that the archiver is not to have it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) unsummed: bool,
     /// Digests of the states of the views that had folded all of it when it was sealed.
     pub(crate) states: BTreeMap<String, Digest>,
 }

@@ -28,15 +28,18 @@ pub(crate) fn measure(report: &mut Report, events: u64) -> Result<()> {
     let bytes: usize = pieces.iter().map(String::len).sum();
 
     let mut sides: Vec<Side<'_>> = vec![
-        ("twofold", Box::new(|pieces| {
-            let mut rows = 0;
-            for piece in pieces {
-                let decoded = decoder.decode_ndjson(piece.as_bytes())?;
-                ensure!(decoded.rejected.num_rows() == 0, "an event was rejected");
-                rows += black_box(decoded).rows.num_rows() as u64;
-            }
-            Ok(rows)
-        })),
+        (
+            "twofold",
+            Box::new(|pieces| {
+                let mut rows = 0;
+                for piece in pieces {
+                    let decoded = decoder.decode_ndjson(piece.as_bytes())?;
+                    ensure!(decoded.rejected.num_rows() == 0, "an event was rejected");
+                    rows += black_box(decoded).rows.num_rows() as u64;
+                }
+                Ok(rows)
+            }),
+        ),
         ("arrow-json, batches of 65,536", Box::new(|pieces| arrow_json(pieces, 65_536))),
         ("arrow-json, batches of 8,192", Box::new(|pieces| arrow_json(pieces, 8_192))),
     ];
@@ -86,7 +89,9 @@ fn arrow_json(pieces: &[String], batch_size: usize) -> Result<u64> {
     ]));
     let mut rows = 0;
     for piece in pieces {
-        for batch in ReaderBuilder::new(Arc::clone(&schema)).with_batch_size(batch_size).build(Cursor::new(piece))? {
+        for batch in
+            ReaderBuilder::new(Arc::clone(&schema)).with_batch_size(batch_size).build(Cursor::new(piece))?
+        {
             rows += black_box(batch?).num_rows() as u64;
         }
     }

@@ -66,7 +66,14 @@ pub(crate) fn ndjson(from: u64, to: u64, users: u64) -> String {
 /// A number as an identifier of 36 characters.
 fn id(n: u64) -> String {
     let (a, b) = (Random(n).next(), Random(!n).next());
-    format!("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", a >> 32, a >> 16 & 0xffff, a & 0xffff, b >> 48, b & 0xffff_ffff_ffff)
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        a >> 32,
+        a >> 16 & 0xffff,
+        a & 0xffff,
+        b >> 48,
+        b & 0xffff_ffff_ffff
+    )
 }
 
 /// The table of campaigns, as CSV.

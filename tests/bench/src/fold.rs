@@ -57,10 +57,13 @@ pub(crate) async fn measure(report: &mut Report, events: u64) -> Result<()> {
             }
             let name = format!("{}, epochs of {rows}", of.0);
             let a = report.figure(&format!("{name}: fold"), events as f64, "events", &ours).median;
-            let b = report.figure(&format!("{name}: the engine's query"), events as f64, "events", &theirs).median;
+            let b = report
+                .figure(&format!("{name}: the engine's query"), events as f64, "events", &theirs)
+                .median;
             report.derived(&format!("{name}: time against the engine's"), b / a, Some("at most 1.1"));
         }
-        let (mut tumbling, mut sliding) = (folder(&catalog, TUMBLING_10M).await?, folder(&catalog, SLIDING).await?);
+        let (mut tumbling, mut sliding) =
+            (folder(&catalog, TUMBLING_10M).await?, folder(&catalog, SLIDING).await?);
         let (mut once, mut often): (Vec<Cost>, Vec<Cost>) = Default::default();
         for run in 0..=report.runs() {
             let (a, b) = (fold(&mut tumbling, &epochs).await?, fold(&mut sliding, &epochs).await?);
@@ -69,8 +72,12 @@ pub(crate) async fn measure(report: &mut Report, events: u64) -> Result<()> {
                 often.push(b);
             }
         }
-        let a = report.figure(&format!("tumbling 10 min, epochs of {rows}"), events as f64, "events", &once).median;
-        let b = report.figure(&format!("10 min by 1 s, epochs of {rows}"), events as f64, "events", &often).median;
+        let a = report
+            .figure(&format!("tumbling 10 min, epochs of {rows}"), events as f64, "events", &once)
+            .median;
+        let b = report
+            .figure(&format!("10 min by 1 s, epochs of {rows}"), events as f64, "events", &often)
+            .median;
         report.derived("time of sliding against tumbling", a / b, Some("at most 1.2"));
     }
     Ok(())
@@ -98,7 +105,9 @@ async fn engine(
     let mut plans = Vec::new();
     for epoch in epochs {
         let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-        context.register_csv("campaigns", dir.join("campaigns.csv").to_string_lossy(), Default::default()).await?;
+        context
+            .register_csv("campaigns", dir.join("campaigns.csv").to_string_lossy(), Default::default())
+            .await?;
         // In memory, as ours is.
         let campaigns = context.table("campaigns").await?.collect().await?;
         context.deregister_table("campaigns")?;

@@ -47,7 +47,8 @@ fn main() -> Result<()> {
         bail!("there is no part {unknown}: there are {}", PARTS.join(", "));
     }
     let wanted = |part: &str| args.parts.is_empty() || args.parts.iter().any(|p| p == part);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(16 << 20).build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(16 << 20).build()?;
     let mut report = Report::new(args.runs.max(1));
     let events = args.thousands * 1_000;
     if wanted("decode") {

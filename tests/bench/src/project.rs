@@ -12,7 +12,8 @@ use twofold_speed::{Engine, EngineConfig};
 /// The stream.
 pub(crate) const STREAM: &str = "events";
 
-const STREAM_SQL: &str = "CREATE STREAM events (user_id TEXT NOT NULL, page_id TEXT NOT NULL, ad_id TEXT NOT NULL,
+const STREAM_SQL: &str =
+    "CREATE STREAM events (user_id TEXT NOT NULL, page_id TEXT NOT NULL, ad_id TEXT NOT NULL,
   ad_type TEXT, event_type TEXT, event_time TIMESTAMP NOT NULL, ip_address TEXT,
   WATERMARK FOR event_time AS event_time - INTERVAL '5 seconds');
 CREATE TABLE campaigns (ad_id TEXT, campaign_id TEXT) WITH (path = 'campaigns.csv');
@@ -26,8 +27,10 @@ pub(crate) const TUMBLING: (&str, &str) = (
      WHERE e.event_type = 'view' GROUP BY 1, 2",
 );
 /// Many groups: one for each user.
-pub(crate) const USERS: (&str, &str) =
-    ("users", "SELECT user_id, count(*) AS n, approx_distinct(page_id) AS pages FROM events GROUP BY user_id");
+pub(crate) const USERS: (&str, &str) = (
+    "users",
+    "SELECT user_id, count(*) AS n, approx_distinct(page_id) AS pages FROM events GROUP BY user_id",
+);
 /// Windows of 10 minutes that begin each second.
 pub(crate) const SLIDING: (&str, &str) = (
     "campaigns_sliding",
@@ -60,7 +63,10 @@ pub(crate) fn many(count: usize) -> Vec<(String, String)> {
 }
 
 /// Writes a project with these views into an empty directory, and loads it.
-pub(crate) async fn catalog(dir: &Path, views: &[(impl AsRef<str>, impl AsRef<str>)]) -> Result<Arc<Catalog>> {
+pub(crate) async fn catalog(
+    dir: &Path,
+    views: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> Result<Arc<Catalog>> {
     let mut sql = STREAM_SQL.to_string();
     for (name, query) in views {
         sql += &format!("CREATE MATERIALIZED VIEW {} AS {};\n", name.as_ref(), query.as_ref());

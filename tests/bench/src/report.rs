@@ -31,12 +31,18 @@ impl Report {
     /// Takes down what `costs` were, each for `units` of work, in `unit` per second and CPU seconds per million.
     pub(crate) fn figure(&mut self, name: &str, units: f64, unit: &str, costs: &[Cost]) -> Spread {
         let rate = Spread::of(costs.iter().map(|cost| units / cost.wall.as_secs_f64()).collect());
-        let cpu: Option<Vec<f64>> = costs.iter().map(|cost| Some(cost.cpu?.as_secs_f64() * 1e6 / units)).collect();
+        let cpu: Option<Vec<f64>> =
+            costs.iter().map(|cost| Some(cost.cpu?.as_secs_f64() * 1e6 / units)).collect();
         let cpu = cpu.map(Spread::of);
         let told = cpu.map_or_else(String::new, |cpu| {
             format!("  {:7.3} CPU s/M ({:.3}–{:.3})", cpu.median, cpu.least, cpu.most)
         });
-        println!("  {name:44} {:>10} {unit}/s ({}–{}){told}", short(rate.median), short(rate.least), short(rate.most));
+        println!(
+            "  {name:44} {:>10} {unit}/s ({}–{}){told}",
+            short(rate.median),
+            short(rate.least),
+            short(rate.most)
+        );
         self.figures.push(json!({
             "part": self.part, "name": name, "unit": unit,
             "per_second": rate.median, "least": rate.least, "most": rate.most,
@@ -47,7 +53,10 @@ impl Report {
 
     /// Takes down a number that follows from others, such as a ratio, and what it should be.
     pub(crate) fn derived(&mut self, name: &str, value: f64, aim: Option<&str>) {
-        println!("  {name:44} {value:>10.3}{}", aim.map_or_else(String::new, |aim| format!("   (aim: {aim})")));
+        println!(
+            "  {name:44} {value:>10.3}{}",
+            aim.map_or_else(String::new, |aim| format!("   (aim: {aim})"))
+        );
         self.figures.push(json!({ "part": self.part, "name": name, "value": value, "aim": aim }));
     }
 

@@ -2,7 +2,7 @@
 
 use crate::events::ndjson;
 use crate::measure::{Cost, start};
-use crate::project::{STREAM, SLIDING, TUMBLING, TUMBLING_10M, USERS, catalog, engine, many};
+use crate::project::{SLIDING, STREAM, TUMBLING, TUMBLING_10M, USERS, catalog, engine, many};
 use crate::report::Report;
 use anyhow::{Result, ensure};
 use std::time::Duration;
@@ -16,8 +16,10 @@ const AT_ONCE: usize = 4;
 
 pub(crate) async fn measure(report: &mut Report, events: u64) -> Result<()> {
     report.part("speed", "ndjson to durable log and committed state, requests of 10,000 events, 4 at once");
-    let bodies: Vec<String> =
-        (0..events).step_by(REQUEST as usize).map(|at| ndjson(at, (at + REQUEST).min(events), 1_000_000)).collect();
+    let bodies: Vec<String> = (0..events)
+        .step_by(REQUEST as usize)
+        .map(|at| ndjson(at, (at + REQUEST).min(events), 1_000_000))
+        .collect();
     let one = |view: (&str, &str)| vec![(view.0.to_string(), view.1.to_string())];
     let projects = [
         ("no view", Vec::new()),
@@ -61,7 +63,8 @@ async fn run(views: &[(String, String)], bodies: &[String], events: u64) -> Resu
         {
             done??;
         }
-        let (engine, request) = (engine.clone(), IngestRequest::new(STREAM, "application/x-ndjson", body.clone()));
+        let (engine, request) =
+            (engine.clone(), IngestRequest::new(STREAM, "application/x-ndjson", body.clone()));
         requests.spawn(async move { engine.ingest(request).await.map(drop) });
     }
     while let Some(done) = requests.join_next().await {
