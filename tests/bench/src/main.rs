@@ -5,6 +5,8 @@
 //! run, so that a busy machine slows both. Processor time is that of this process and all its threads, whatever else the
 //! machine does.
 
+#![expect(clippy::disallowed_methods, reason = "time is what is measured")]
+
 mod decode;
 mod events;
 mod fold;

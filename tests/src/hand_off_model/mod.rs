@@ -15,7 +15,7 @@
 //! | [`Step::Open`]       | `Engine::open` with an empty store, till all is built (speed/src/engine/mod.rs, build.rs) |
 //! | [`Step::Crash`]      | a process that ends, and `Engine::open` with the store that it left                       |
 //! | [`Step::Epoch`]      | `Engine::epoch` (speed/src/engine/epoch.rs)                                               |
-//! | [`Step::Seal`]       | `Engine::seal_one` (speed/src/engine/seal.rs)                                             |
+//! | [`Step::Seal`]       | `Engine::seal`, `seal_closed` (speed/src/engine/seal.rs)                                  |
 //! | [`Step::Write`]      | `Archiver::archive_stream` up to its put (batch/src/archiver.rs)                          |
 //! | [`Step::Put`]        | `Archive::append`, `Manifests::publish` (common/src/archive.rs, manifest.rs)              |
 //! | [`Step::StartAgain`] | `Archiver::run` after a `Conflict` (batch/src/archiver.rs)                                |
