@@ -100,7 +100,7 @@ test('a token that may read one view shows that view, and says why it does not s
       await page.getByRole('textbox', { name: 'Token' }).fill(token);
       await page.keyboard.press('Enter');
       await until(() => cell(page, 'Rows of clicks_by_page', '/home', 'clicks'), '1');
-      assert.match(await page.locator('main').textContent(), /SELECT page, count/);
+      assert.match(await page.locator('main').textContent(), /FROM clicks\s+GROUP BY page/);
       await page.goto(`${own.url}/#/views/clicks_per_10s`);
       await until(() => page.locator('.trouble').textContent(), (text) => text?.includes('lacks the scope `read clicks_per_10s`'));
       await page.goto(`${own.url}/#/`);
