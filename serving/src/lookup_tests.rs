@@ -1,6 +1,6 @@
 use super::*;
 use crate::testing::{EVENTS, World, canonical};
-use arrow::array::{Int64Array, StringArray};
+use arrow::array::{AsArray, Int64Array, StringArray};
 
 fn by(filters: &[(&str, &str)]) -> ViewQuery {
     let filters = filters.iter().map(|(column, value)| (column.to_string(), value.to_string())).collect();
@@ -25,6 +25,30 @@ async fn a_key_is_looked_up_as_the_long_way_finds_it() {
             assert_eq!(found.schema.fields(), long.schema.fields());
         }
     }
+}
+
+#[tokio::test]
+async fn what_a_view_leaves_out_is_not_found() {
+    let world = World::with(
+        "CREATE MATERIALIZED VIEW busy AS SELECT carrier, count(*) AS n FROM flights GROUP BY carrier HAVING sum(delay) > 500",
+    )
+    .await;
+    let serving = world.serving();
+    let all = serving
+        .query("SELECT carrier, sum(delay) > 500 AS busy FROM flights GROUP BY carrier")
+        .await
+        .unwrap();
+    let (mut found, mut left_out) = (0, 0);
+    for batch in &all.batches {
+        let (carriers, busy) = (batch.column(0).as_string::<i32>(), batch.column(1).as_boolean());
+        for row in 0..batch.num_rows() {
+            let rows =
+                serving.look_up("busy", &by(&[("carrier", carriers.value(row))])).await.unwrap().unwrap();
+            assert_eq!(rows.num_rows(), usize::from(busy.value(row)), "{}", carriers.value(row));
+            if busy.value(row) { found += 1 } else { left_out += 1 }
+        }
+    }
+    assert!(found > 0 && left_out > 0, "{found} {left_out}");
 }
 
 #[tokio::test]

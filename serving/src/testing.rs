@@ -48,10 +48,15 @@ pub(crate) struct World {
 impl World {
     /// Nothing stored, and all events in the log.
     pub(crate) async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// The same, of a project with more statements.
+    pub(crate) async fn with(more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
         write("twofold.toml", "");
-        write("views.sql", SQL);
+        write("views.sql", &[SQL, more].concat());
         write("airlines.csv", "carrier,name\nAA,American\nUA,United\nB6,JetBlue\n");
         let project = Project::load(dir.path()).unwrap();
         let catalog = Arc::new(Catalog::new(&project).await.unwrap());
