@@ -1,4 +1,4 @@
-//! Decoding: ndjson to Arrow on one core, beside arrow-json's reader and beside parsers that only walk the same bytes.
+//! Decoding: ndjson to Arrow on one core, beside arrow-json's reader.
 
 use crate::events::ndjson;
 use crate::measure::{Cost, start};
@@ -43,8 +43,6 @@ pub(crate) fn measure(report: &mut Report, events: u64) -> Result<()> {
         ("arrow-json, batches of 65,536", Box::new(|pieces| arrow_json(pieces, 65_536))),
         ("arrow-json, batches of 8,192", Box::new(|pieces| arrow_json(pieces, 8_192))),
     ];
-    #[cfg(feature = "rivals")]
-    rivals::add(&mut sides);
 
     let mut costs: Vec<Vec<Cost>> = sides.iter().map(|_| Vec::new()).collect();
     for run in 0..=report.runs() {
@@ -66,12 +64,6 @@ pub(crate) fn measure(report: &mut Report, events: u64) -> Result<()> {
     }
     let ours = rates[0].1;
     report.derived("speed against arrow-json's", ours / rates[1].1.max(rates[2].1), Some("at least 2"));
-    let parsers = rates.iter().filter(|(name, _)| name.contains("alone"));
-    if let Some((name, fastest)) = parsers.max_by(|a, b| a.1.total_cmp(&b.1)) {
-        report.derived(&format!("time against {name}"), fastest / ours, Some("at most 1.2"));
-    } else {
-        println!("  (the parsers alone are not in this build: cargo build --features rivals)");
-    }
     Ok(())
 }
 
@@ -96,64 +88,4 @@ fn arrow_json(pieces: &[String], batch_size: usize) -> Result<u64> {
         }
     }
     Ok(rows)
-}
-
-#[cfg(feature = "rivals")]
-mod rivals {
-    use super::Side;
-    use anyhow::Result;
-    use std::hint::black_box;
-
-    pub(super) fn add(sides: &mut Vec<Side<'_>>) {
-        sides.push(("jiter alone", Box::new(jiter)));
-        sides.push(("simd-json's tape alone", Box::new(simd)));
-        sides.push(("sonic-rs alone", Box::new(sonic)));
-    }
-
-    /// Walks each object, and takes its keys and values as they stand in the text.
-    fn jiter(pieces: &[String]) -> Result<u64> {
-        let mut lines = 0;
-        for piece in pieces {
-            for line in piece.lines() {
-                let mut parser = jiter::Jiter::new(line.as_bytes());
-                let mut key = parser.next_object()?.is_some();
-                while key {
-                    match parser.peek()? {
-                        jiter::Peek::String => drop(black_box(parser.known_str()?.len())),
-                        peek => drop(black_box(parser.known_int(peek)?)),
-                    }
-                    key = parser.next_key()?.is_some();
-                }
-                lines += 1;
-            }
-        }
-        Ok(lines)
-    }
-
-    fn simd(pieces: &[String]) -> Result<u64> {
-        let mut buffers = simd_json::Buffers::default();
-        let (mut lines, mut scratch) = (0, Vec::new());
-        for piece in pieces {
-            for line in piece.lines() {
-                scratch.clear();
-                scratch.extend_from_slice(line.as_bytes());
-                black_box(simd_json::to_tape_with_buffers(&mut scratch, &mut buffers)?);
-                lines += 1;
-            }
-        }
-        Ok(lines)
-    }
-
-    fn sonic(pieces: &[String]) -> Result<u64> {
-        let mut lines = 0;
-        for piece in pieces {
-            for line in piece.lines() {
-                for member in sonic_rs::to_object_iter(line) {
-                    black_box(member?);
-                }
-                lines += 1;
-            }
-        }
-        Ok(lines)
-    }
 }
