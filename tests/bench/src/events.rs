@@ -1,5 +1,5 @@
 //! The events of the Yahoo streaming benchmark: advertisements that are viewed, clicked and bought, 1,000 of them in 100
-//! campaigns, about 230 bytes of JSON each. Of 100 events 5 are late, by up to 5 s. The same events on every run.
+//! campaigns, about 216 bytes of JSON each. Of 100 events 5 are late, by up to 5 s. The same events on every run.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ pub(crate) const PER_SECOND: u64 = 20_000;
 /// 2026-01-01T00:00:00Z in seconds since the epoch.
 const START: u64 = 1_767_225_600;
 /// About how many bytes an event has.
-pub(crate) const BYTES: usize = 235;
+pub(crate) const BYTES: usize = 216;
 
 const AD_TYPES: [&str; 5] = ["banner", "modal", "sponsored-search", "mail", "mobile"];
 const EVENT_TYPES: [&str; 3] = ["view", "click", "purchase"];

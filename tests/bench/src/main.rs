@@ -1,5 +1,9 @@
-//! What Twofold costs, beside what its rivals cost, in one run. `scripts/bench` builds and runs it, and says what else it
-//! needs; what each part measures stands in the part's file.
+//! What decoding, folding and the speed layer cost, beside the engine and arrow-json, in one run. What each part measures
+//! stands in its file. By hand, on an optimized build:
+//!
+//! ```text
+//! cargo run --release --workspace --bin twofold-bench
+//! ```
 //!
 //! A figure is the median of several runs with the least and the most; the sides of a comparison take turns within each
 //! run, so that a busy machine slows both. Processor time is that of this process and all its threads, whatever else the

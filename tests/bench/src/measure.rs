@@ -30,14 +30,14 @@ impl Started {
     }
 }
 
-/// The processor time of this process, from the kernel's accounting in nanoseconds.
+/// The processor time of this process's threads that live. What ended meanwhile is missing, and where the kernel counts in
+/// ticks, so is what is shorter than one: measure for seconds.
 fn cpu() -> Option<Duration> {
     let mut all = Duration::ZERO;
     for task in std::fs::read_dir("/proc/self/task").ok()? {
         let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
         all += Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?);
     }
-    // Threads that ended are in no task's account: those measured here live on.
     Some(all)
 }
 
