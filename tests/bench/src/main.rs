@@ -2,7 +2,7 @@
 //! stands in its file. By hand, on an optimized build:
 //!
 //! ```text
-//! cargo run --release --workspace --bin twofold-bench
+//! cargo run --release -p twofold-bench -- --runs 5
 //! ```
 //!
 //! A figure is the median of several runs with the least and the most; the sides of a comparison take turns within each
