@@ -69,6 +69,11 @@ impl State {
         &self.batch
     }
 
+    /// `rows` of its rows, from one on.
+    pub fn slice(&self, from: usize, rows: usize) -> Self {
+        Self { keys: self.keys, batch: self.batch.slice(from, rows) }
+    }
+
     /// How many of the columns are the key.
     pub fn keys(&self) -> usize {
         self.keys
@@ -112,7 +117,7 @@ impl State {
         let schema = Arc::new(schema);
         let mut bytes = vec![0; 32];
         let mut writer = StreamWriter::try_new(&mut bytes, &schema)?;
-        writer.write(&under(&self.batch, &schema)?)?;
+        writer.write(&under(&compact(self.batch.clone())?, &schema)?)?;
         writer.finish()?;
         drop(writer);
         let digest = Digest::of(&bytes[32..]);

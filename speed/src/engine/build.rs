@@ -3,6 +3,7 @@
 //!
 //! A piece never straddles two segments, so what is built has the same units as what was folded as it came.
 
+use super::compaction::Whole;
 use super::held::Place;
 use super::store::UnitId;
 use super::{Engine, Worker};
@@ -70,11 +71,11 @@ impl Engine {
             let partition = held.views.get(&fingerprint).and_then(|v| v.partitions.get(place));
             partition.and_then(|p| p.units.get(&start)).cloned()
         };
-        let (Some(unit), Some(runner)) = (unit, worker.runners.get_mut(&fingerprint)) else { return Ok(()) };
-        worker.next_number += 1;
+        let (Some(unit), Some(runner)) = (unit, worker.runners.get(&fingerprint)) else { return Ok(()) };
         let id = UnitId { fingerprint, stream: place.0.clone(), partition: place.1, start };
-        let writes = runner.whole(&id, &unit, worker.next_number).await?;
-        self.commit(writes).await
+        let wholes = Whole::of(&unit, runner.mergers_of(&place.0)).await?;
+        wholes.into_iter().for_each(|whole| self.compact(worker, &id, whole));
+        Ok(())
     }
 
     /// The archived segment in which `from` lies, and its events at or above `from`.

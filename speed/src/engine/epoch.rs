@@ -19,23 +19,20 @@ impl Engine {
     #[tracing::instrument(level = "debug", skip_all)]
     pub(super) async fn epoch(&self, worker: &mut Worker) -> Result<bool> {
         let places: Vec<Place> = self.read().partitions.keys().cloned().collect();
-        let mut writes = Vec::new();
+        let mut writes = self.merged(worker).await?;
+        let merged = writes.len();
         for place in places {
             writes.extend(self.epoch_of(worker, &place).await?);
         }
-        let came = !writes.is_empty();
+        let came = writes.len() > merged;
         let touched = touched(&writes);
+        writes.extend(self.compaction(worker));
+        self.commit(writes).await?;
         if came {
-            self.commit(writes).await?;
             let mut held = self.write();
             held.epochs += 1;
             self.progress.send_replace(held.epochs);
         }
-        self.merge_gathered(worker, touched);
-        // Large ones take long to write: apart from what answers wait for.
-        let merged = self.merged(worker).await?;
-        let touched = self::touched(&merged);
-        self.commit(merged).await?;
         self.merge_gathered(worker, touched);
         Ok(came)
     }

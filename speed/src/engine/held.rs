@@ -170,6 +170,16 @@ impl Held {
                         unit.runs.entry(cut).or_default().retain(|run| !run.numbers.contains(&number));
                     }
                 }
+                // In memory they are one run already.
+                Write::Stage { .. } | Write::Piece { .. } => {}
+                Write::Whole { id, cut, numbers } => {
+                    if let Some(partition) = self.partition_of(&id)
+                        && let Some(unit) = partition.units.get_mut(&id.start)
+                        && let [run] = unit.runs.entry(cut).or_default().as_mut_slice()
+                    {
+                        run.numbers = numbers;
+                    }
+                }
                 Write::Late { id, change } => {
                     let of_place = self.late.get_mut(&(id.stream, id.partition));
                     if let Some(counter) = of_place.and_then(|all| all.get_mut(&id.fingerprint)) {
@@ -240,6 +250,23 @@ impl Held {
         runs.retain(|run| !run.numbers.iter().any(|number| merged.numbers.contains(number)));
         let place = runs.partition_point(|run| run.numbers.first() < merged.numbers.first());
         runs.insert(place, merged);
+    }
+
+    /// All units.
+    pub(crate) fn units(&self) -> Vec<UnitId> {
+        let mut units = Vec::new();
+        for (fingerprint, view) in &self.views {
+            for ((stream, partition), held) in &view.partitions {
+                let id = |start: &Offset| UnitId {
+                    fingerprint: *fingerprint,
+                    stream: stream.clone(),
+                    partition: *partition,
+                    start: *start,
+                };
+                units.extend(held.units.keys().map(id));
+            }
+        }
+        units
     }
 
     /// What a view has folded of one segment.

@@ -5,9 +5,9 @@
 //! ```
 //!
 //! Each epoch adds a run to each state. Once some of about the same size have gathered, a task makes one of them, and an
-//! epoch after that puts it in their place: of small ones in the store as well, in a transaction of its own; of large ones
-//! in memory alone, since writing them takes long, and the store has what they are made of. So no epoch is longer for it,
-//! and no answer waits. After a restart they are merged again.
+//! epoch after that puts it in their place: a small one in the store as well, with what else it commits; a large one in
+//! memory alone, since writing it takes long, and the store has what it is made of. So the store does not fill with runs
+//! of a row or two, and no answer waits for a merge. After a restart large ones are merged again.
 
 use super::held::Run;
 use super::store::{UnitId, Write};
@@ -19,8 +19,8 @@ use twofold_common::{Digest, Error, Kind, Result, State};
 
 /// Runs are merged once more than so many of about the same size have gathered.
 const FAN_IN: usize = 4;
-/// Merged runs of at most so many bytes are written to the store.
-const STORED_BYTES: usize = 256 << 10;
+/// Merged runs of at most so many bytes are written to the store, where each run takes one to two KiB besides its rows.
+const STORED_BYTES: usize = 32 << 10;
 /// With so many runs of one state, folding waits for merging.
 const MOST_RUNS: usize = 64;
 
@@ -126,10 +126,13 @@ impl Engine {
         })
     }
 
+    /// Whether there are runs of just these numbers.
     pub(super) fn has_runs(&self, id: &UnitId, cut: usize, numbers: &[u64]) -> bool {
         let held = self.read();
         let runs = held.unit(id).and_then(|unit| unit.runs.get(&cut)).map_or(&[][..], Vec::as_slice);
-        numbers.iter().all(|number| runs.iter().any(|run| run.numbers.contains(number)))
+        let numbers: BTreeSet<&u64> = numbers.iter().collect();
+        let has = |run: &&Run| run.numbers.iter().any(|number| numbers.contains(number));
+        runs.iter().filter(has).flat_map(|run| &run.numbers).collect::<BTreeSet<_>>() == numbers
     }
 
     /// Marks a view whose query fails on events: all else goes on.

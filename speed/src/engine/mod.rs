@@ -13,6 +13,7 @@
 //! committed is loaded, and the rest of the log is folded again.
 
 mod build;
+mod compaction;
 mod count;
 mod epoch;
 mod event_expr;
@@ -32,6 +33,7 @@ mod versions;
 mod watermark;
 
 use crate::ingest::{Clock, Ingest};
+use compaction::Compaction;
 use held::{Held, Place};
 use horizons::Horizons;
 use late::Windows;
@@ -123,6 +125,7 @@ struct Worker {
     maintained: Option<Instant>,
     merging: Merging,
     sealing: Sealing,
+    compaction: Compaction,
 }
 
 impl Worker {
@@ -144,8 +147,17 @@ impl Worker {
             }
         }
         let horizons = BTreeMap::new();
-        let (merging, sealing) = (Merging::default(), Sealing::default());
-        Ok(Self { runners, times, windows, next_number, horizons, maintained: None, merging, sealing })
+        Ok(Self {
+            runners,
+            times,
+            windows,
+            next_number,
+            horizons,
+            maintained: None,
+            merging: Merging::default(),
+            sealing: Sealing::default(),
+            compaction: Compaction::default(),
+        })
     }
 }
 
@@ -264,7 +276,9 @@ impl Engine {
     /// Folds all that is in the log, builds all views, seals what is full, and returns.
     pub async fn catch_up(&self) -> Result<()> {
         while self.turn().await? {}
-        self.seal_all_closed(&mut *self.worker.lock().await).await
+        self.seal_all_closed(&mut *self.worker.lock().await).await?;
+        while self.turn().await? {}
+        Ok(())
     }
 
     /// Seals all open segments that have events, whatever their size and age.
@@ -303,6 +317,10 @@ impl Engine {
             self.recover(&mut worker).await?;
         }
         let forced = self.seal_wanted.swap(false, Ordering::SeqCst);
+        if worker.maintained.is_none() {
+            let loaded = self.read().units();
+            self.merge_gathered(&mut worker, loaded);
+        }
         let mut more = self.epoch(&mut worker).await?;
         if forced {
             self.fold_to_the_end(&mut worker).await?;
@@ -315,6 +333,7 @@ impl Engine {
         more |= self.build(&mut worker).await?;
         self.look_whether_built();
         more |= self.count_late(&worker).await?;
+        more |= !worker.compaction.is_done();
         self.set_error(None);
         Ok(more)
     }
@@ -363,6 +382,8 @@ impl Engine {
         let contents = contents.map_err(|e| Error::Internal(format!("the state store's thread: {e}")))??;
         worker.merging.clear();
         worker.sealing.clear();
+        worker.compaction.clear();
+        worker.maintained = None;
         worker.next_number = worker.next_number.max(contents.next_number());
         let epochs = self.read().epochs;
         let held = Held { epochs, ..Held::of(&self.versions(), contents) };

@@ -1,11 +1,10 @@
 //! A view's plans as the speed layer runs them.
 
-use super::held::Unit;
 use super::store::{UnitId, Write};
 use arrow::array::RecordBatch;
 use std::sync::Arc;
 use tokio::sync::Mutex;
-use twofold_common::{Catalog, Folder, Merger, Result, State, View};
+use twofold_common::{Catalog, Folder, Merger, Result, View};
 
 /// The plans of one view, made once.
 #[derive(Debug)]
@@ -61,22 +60,6 @@ impl Runner {
             }
             let state = self.folders[cut].fold(&id.stream, events).await?;
             if state.rows() > 0 {
-                writes.push(Write::Run { id: id.clone(), cut, number, state });
-            }
-        }
-        Ok(writes)
-    }
-
-    /// What makes one run of the runs of a unit, for each cut that reads its stream.
-    pub(crate) async fn whole(&mut self, id: &UnitId, unit: &Unit, number: u64) -> Result<Vec<Write>> {
-        let mut writes = Vec::new();
-        for (cut, merger) in self.mergers_of(&id.stream) {
-            let runs = unit.runs.get(&cut).map_or(&[][..], Vec::as_slice);
-            let inputs: Vec<State> = runs.iter().map(|run| run.state.clone()).collect();
-            let state = merger.lock().await.merge(&inputs).await?;
-            if runs.iter().map(|run| run.numbers.len()).sum::<usize>() > 1 {
-                let numbers = runs.iter().flat_map(|run| &run.numbers);
-                writes.extend(numbers.map(|&number| Write::DropRun { id: id.clone(), cut, number }));
                 writes.push(Write::Run { id: id.clone(), cut, number, state });
             }
         }

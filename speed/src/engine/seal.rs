@@ -8,14 +8,15 @@
 //! to takes long to find where there are many keys: that is done beside the epochs, a segment of each partition after the
 //! other.
 
-use super::held::{HeldView, Place, Run, Unit};
+use super::compaction::Whole;
+use super::held::{HeldView, Place, Unit};
 use super::store::{UnitId, Write};
 use super::{Engine, Worker};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use twofold_common::{Digest, Error, Failpoint, Kind, Merger, Offset, Result, State, state_key};
+use twofold_common::{Digest, Error, Failpoint, Kind, Merger, Offset, Result, state_key};
 
 /// Closed segments whose states are being summed up.
 #[derive(Debug, Default)]
@@ -29,17 +30,7 @@ pub(super) struct Sealing {
 struct Closed {
     place: Place,
     start: Offset,
-    views: Vec<(UnitId, Result<Vec<Whole>>)>,
-}
-
-/// The whole state of one cut.
-#[derive(Debug)]
-struct Whole {
-    cut: usize,
-    digest: Digest,
-    /// Of which runs it was made.
-    numbers: Vec<u64>,
-    state: State,
+    views: Vec<(UnitId, Result<Vec<(Digest, Whole)>>)>,
 }
 
 /// What a view has folded of a segment, and what merges that.
@@ -110,7 +101,7 @@ impl Engine {
             let sum = async move {
                 let mut views = Vec::new();
                 for (id, unit, mergers) in folded {
-                    views.push((id, whole(&unit, mergers).await));
+                    views.push((id, summed_up(&unit, mergers).await));
                 }
                 wake.notify_one();
                 Closed { place, start, views }
@@ -128,7 +119,7 @@ impl Engine {
         let record = self.read().partitions.get(&place).and_then(|held| held.segments.get(&start)).cloned();
         // Let go of meanwhile, since it does not fit the archive.
         let Some(mut record) = record.filter(|record| record.unsummed) else { return Ok(()) };
-        let mut writes = Vec::new();
+        let mut all = Vec::new();
         for (id, states) in views {
             let states = match states {
                 Err(e) if e.kind() == Kind::Invalid => {
@@ -137,17 +128,9 @@ impl Engine {
                 }
                 states => states?,
             };
-            for Whole { cut, digest, numbers, state } in states {
-                record.states.insert(state_key(id.fingerprint, cut), digest);
-                let number = numbers.first().copied().unwrap_or_default();
-                if numbers.len() > 1 && self.has_runs(&id, cut, &numbers) {
-                    writes.extend(numbers.iter().map(|&number| Write::DropRun {
-                        id: id.clone(),
-                        cut,
-                        number,
-                    }));
-                    writes.push(Write::Run { id: id.clone(), cut, number, state });
-                }
+            for (digest, whole) in states {
+                record.states.insert(state_key(id.fingerprint, whole.cut), digest);
+                all.push((id.clone(), whole));
             }
         }
         Failpoint::SealMerged.reach();
@@ -160,26 +143,18 @@ impl Engine {
             end = record.end.0,
             "segment sealed"
         );
-        writes.push(Write::Segment { stream, partition, start, record });
-        self.commit(writes).await?;
+        self.commit(vec![Write::Segment { stream, partition, start, record }]).await?;
         Failpoint::SealDurable.reach();
+        all.into_iter().for_each(|(id, whole)| self.compact(worker, &id, whole));
         self.sealing.send_modify(|n| *n += 1);
         self.sum_up(worker);
         Ok(())
     }
 }
 
-/// The whole state of each cut of a unit.
-async fn whole(unit: &Unit, mergers: Vec<(usize, Arc<Mutex<Merger>>)>) -> Result<Vec<Whole>> {
-    let mut all = Vec::new();
-    for (cut, merger) in mergers {
-        let runs: Vec<Run> = unit.runs.get(&cut).cloned().unwrap_or_default();
-        let (numbers, states): (Vec<_>, Vec<_>) =
-            runs.into_iter().map(|run| (run.numbers, run.state)).unzip();
-        let state = merger.lock().await.merge(&states).await?;
-        all.push(Whole { cut, digest: state.digest()?, numbers: numbers.concat(), state });
-    }
-    Ok(all)
+async fn summed_up(unit: &Unit, mergers: Vec<(usize, Arc<Mutex<Merger>>)>) -> Result<Vec<(Digest, Whole)>> {
+    let wholes = Whole::of(unit, mergers).await?;
+    wholes.into_iter().map(|whole| Ok((whole.state.digest()?, whole))).collect()
 }
 
 fn gave_up(e: &tokio::task::JoinError) -> Error {

@@ -7,6 +7,7 @@
 //! | `positions` | fingerprint, stream, partition                          | first and last offset of the view |
 //! | `units`     | fingerprint, stream, partition, first offset of segment | end of what is folded of it       |
 //! | `runs`      | …, first offset of segment, cut, number                 | bytes of a state                  |
+//! | `wholes`    | …, first offset of segment, cut                         | a number, and which runs count    |
 //!
 //! Late events have tables of their own, see [`late_store`].
 //!
@@ -15,7 +16,7 @@
 
 use super::late::{LateChange, LateId};
 use super::late_store;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -25,10 +26,13 @@ use std::sync::{PoisonError, RwLock};
 use twofold_common::{Digest, Error, Failpoint, Kind, Offset, Partition, Result, State};
 
 /// The version of the file's layout.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
+/// The one before, which had no wholes: it is taken over as it is.
+const WITHOUT_WHOLES: &str = "1";
 const OTHER_FORMAT: &str = "written by another version of Twofold";
 
 type UnitKey = (&'static str, &'static str, u32, u64);
+type WholeKey = (&'static str, &'static str, u32, u64, u32);
 type RunKey = (&'static str, &'static str, u32, u64, u32, u64);
 
 const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
@@ -36,6 +40,8 @@ const SEGMENTS: TableDefinition<'_, (&str, u32, u64), &[u8]> = TableDefinition::
 const POSITIONS: TableDefinition<'_, (&str, &str, u32), (u64, u64)> = TableDefinition::new("positions");
 const UNITS: TableDefinition<'_, UnitKey, u64> = TableDefinition::new("units");
 const RUNS: TableDefinition<'_, RunKey, &[u8]> = TableDefinition::new("runs");
+/// The first number of the pieces of a whole, and whether these count, or else the runs numbered below.
+const WHOLES: TableDefinition<'_, WholeKey, (u64, bool)> = TableDefinition::new("wholes");
 
 /// A segment as its owner keeps it until it is archived and covered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +109,25 @@ pub(crate) enum Write {
         cut: usize,
         number: u64,
     },
+    /// From this number on come pieces of a state that is to take the place of the runs numbered below.
+    Stage {
+        id: UnitId,
+        cut: usize,
+        first: u64,
+    },
+    /// A piece of that state.
+    Piece {
+        id: UnitId,
+        cut: usize,
+        number: u64,
+        state: State,
+    },
+    /// These pieces count now, in the place of the runs numbered below.
+    Whole {
+        id: UnitId,
+        cut: usize,
+        numbers: Vec<u64>,
+    },
     /// What is counted of late events.
     Late {
         id: LateId,
@@ -123,6 +148,9 @@ impl Write {
             Write::Unit { id, .. }
             | Write::DropUnit { id }
             | Write::Run { id, .. }
+            | Write::Stage { id, .. }
+            | Write::Piece { id, .. }
+            | Write::Whole { id, .. }
             | Write::DropRun { id, .. } => Some(id.fingerprint),
             Write::Late { id, .. } => Some(id.fingerprint),
         }
@@ -253,20 +281,20 @@ impl StateStore {
             let format = meta.get("format").map_err(|e| self.error(e))?.map(|f| f.value().to_string());
             match format.as_deref() {
                 Some(FORMAT) => {}
+                None | Some(WITHOUT_WHOLES) => {
+                    meta.insert("format", FORMAT).map_err(|e| self.error(e))?;
+                }
                 Some(other) => {
                     return Err(self.corrupt(format!(
                         "{OTHER_FORMAT} (format {other}, this one reads {FORMAT}): use that \
                          version, or delete the file, and it is built again from archive and log"
                     )));
                 }
-                None => {
-                    meta.insert("format", FORMAT).map_err(|e| self.error(e))?;
-                }
             }
             txn.open_table(SEGMENTS).map_err(|e| self.error(e))?;
             txn.open_table(POSITIONS).map_err(|e| self.error(e))?;
             txn.open_table(UNITS).map_err(|e| self.error(e))?;
-            txn.open_table(RUNS).map_err(|e| self.error(e))?;
+            tidy(&txn).map_err(|e| self.error(e))?;
             late_store::create(&txn).map_err(|e| self.error(e))?;
         }
         txn.commit().map_err(|e| self.error(e))
@@ -339,6 +367,7 @@ impl StateStore {
             let mut positions = txn.open_table(POSITIONS).map_err(|e| self.error(e))?;
             let mut units = txn.open_table(UNITS).map_err(|e| self.error(e))?;
             let mut runs = txn.open_table(RUNS).map_err(|e| self.error(e))?;
+            let mut wholes = txn.open_table(WHOLES).map_err(|e| self.error(e))?;
             for write in writes {
                 match write {
                     Write::Segment { stream, partition, start, record } => {
@@ -366,8 +395,22 @@ impl StateStore {
                         let (f, s, p, o) = key;
                         runs.retain_in((f, s, p, o, 0, 0)..=(f, s, p, o, u32::MAX, u64::MAX), |_, _| false)
                             .map_err(|e| self.error(e))?;
+                        wholes
+                            .retain_in((f, s, p, o, 0)..=(f, s, p, o, u32::MAX), |_, _| false)
+                            .map_err(|e| self.error(e))?;
                     }
-                    Write::Run { id, cut, number, state } => {
+                    Write::Stage { id, cut, first } => {
+                        let fingerprint = id.fingerprint.to_string();
+                        let key = whole_key(&fingerprint, id, *cut);
+                        wholes.insert(key, (*first, false)).map_err(|e| self.error(e))?;
+                    }
+                    Write::Whole { id, cut, numbers } => {
+                        let fingerprint = id.fingerprint.to_string();
+                        let key = whole_key(&fingerprint, id, *cut);
+                        let first = numbers.first().copied().unwrap_or_default();
+                        wholes.insert(key, (first, true)).map_err(|e| self.error(e))?;
+                    }
+                    Write::Run { id, cut, number, state } | Write::Piece { id, cut, number, state } => {
                         let fingerprint = id.fingerprint.to_string();
                         let key = run_key(&fingerprint, id, *cut, *number);
                         runs.insert(key, state.to_bytes()?.as_slice()).map_err(|e| self.error(e))?;
@@ -385,6 +428,7 @@ impl StateStore {
                         positions.retain(|key, _| key.0 != fingerprint).map_err(|e| self.error(e))?;
                         units.retain(|key, _| key.0 != fingerprint).map_err(|e| self.error(e))?;
                         runs.retain(|key, _| key.0 != fingerprint).map_err(|e| self.error(e))?;
+                        wholes.retain(|key, _| key.0 != fingerprint).map_err(|e| self.error(e))?;
                     }
                 }
             }
@@ -424,6 +468,24 @@ fn run_key<'a>(
     number: u64,
 ) -> (&'a str, &'a str, u32, u64, u32, u64) {
     (fingerprint, &id.stream, id.partition.0, id.start.0, u32::try_from(cut).unwrap_or(u32::MAX), number)
+}
+
+fn whole_key<'a>(fingerprint: &'a str, id: &'a UnitId, cut: usize) -> (&'a str, &'a str, u32, u64, u32) {
+    (fingerprint, &id.stream, id.partition.0, id.start.0, u32::try_from(cut).unwrap_or(u32::MAX))
+}
+
+/// Lets go of the runs that do not count.
+fn tidy(txn: &WriteTransaction) -> Result<(), redb::Error> {
+    let mut runs = txn.open_table(RUNS)?;
+    let mut wholes = txn.open_table(WHOLES)?;
+    for entry in wholes.iter()? {
+        let (key, value) = entry?;
+        let ((f, s, p, o, cut), (first, counts)) = (key.value(), value.value());
+        let gone = if counts { 0..first } else { first..u64::MAX };
+        runs.retain_in((f, s, p, o, cut, gone.start)..(f, s, p, o, cut, gone.end), |_, _| false)?;
+    }
+    wholes.retain(|_, _| false)?;
+    Ok(())
 }
 
 fn is_other_format(e: &Error) -> bool {

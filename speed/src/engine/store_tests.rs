@@ -1,18 +1,18 @@
 //! The state store on a disk that fails, and with files that are damaged.
 
-use super::store::{Opener, StateStore};
+use super::store::{Contents, Opener, StateStore, UnitId, Write};
 use super::{Engine, EngineConfig};
 use crate::faults::{Faults, FaultyDisk, How};
 use crate::log::MemoryLog;
-use arrow::array::{AsArray, Int64Array, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use twofold_common::{
-    Answer, Append, Archive, BatchViews, Catalog, Kind, Log, Partition, Project, SnapshotRequest, SpeedLayer,
-    Store, Versions, ViewRequest,
+    Answer, Append, Archive, BatchViews, Catalog, Digest, Kind, Log, Offset, Partition, Project,
+    SnapshotRequest, SpeedLayer, State, Store, Versions, ViewRequest,
 };
 
 fn opener(faults: &Faults) -> Opener {
@@ -30,8 +30,12 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::of("SELECT count(*) AS c FROM s").await
+    }
+
+    async fn of(view: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let sql = "CREATE STREAM s (n BIGINT); CREATE MATERIALIZED VIEW v AS SELECT count(*) AS c FROM s;";
+        let sql = format!("CREATE STREAM s (n BIGINT); CREATE MATERIALIZED VIEW v AS {view};");
         std::fs::write(dir.path().join("twofold.toml"), "").unwrap();
         std::fs::write(dir.path().join("a.sql"), sql).unwrap();
         let project = Project::load(dir.path()).unwrap();
@@ -41,11 +45,15 @@ impl World {
     }
 
     async fn open(&self) -> Arc<Engine> {
+        self.open_with(3, 4).await
+    }
+
+    async fn open_with(&self, epoch_rows: usize, segment_rows: u64) -> Arc<Engine> {
         let config = EngineConfig {
             state_path: self.dir.path().join("state.redb"),
-            epoch_rows: 3,
+            epoch_rows,
             epoch_interval: Duration::ZERO,
-            segment_rows: 4,
+            segment_rows,
             segment_age: Duration::MAX,
             retire_grace: Duration::ZERO,
         };
@@ -73,7 +81,7 @@ async fn count(engine: &Engine) -> i64 {
     let request = SnapshotRequest { views: vec![request], ..SnapshotRequest::default() };
     let Answer::Snapshot(snapshot) = engine.snapshot(&request).await.unwrap() else { panic!("no snapshot") };
     let counts = snapshot.views[0].states.iter().map(|(_, state)| {
-        let counts = state.batch().column(0).as_struct().column(0).clone();
+        let counts = state.batch().columns().last().unwrap().as_struct().column(0).clone();
         counts.as_primitive::<Int64Type>().values().iter().sum::<i64>()
     });
     counts.sum()
@@ -107,6 +115,71 @@ async fn a_commit_that_fails_counts_nothing_twice() {
         }
     }
     assert!(failed > 30, "{failed} operations failed");
+}
+
+/// The same of a state that is compacted in pieces: these count when the last of them is there, and what they are made
+/// of counts until then.
+#[tokio::test]
+async fn a_state_compacted_in_pieces_counts_once() {
+    let mut failed = 0;
+    for (nth, how) in (0..).step_by(3).zip([How::Before, How::Torn, How::After].into_iter().cycle()) {
+        let world = World::of("SELECT n, count(*) AS c FROM s GROUP BY n").await;
+        let engine = world.open_with(2000, 6000).await;
+        world.append(6000).await;
+        world.faults.fail(nth, how);
+        let mut tries = 0;
+        while engine.catch_up().await.is_err() {
+            // Stopped in the midst of it, and then gone on with.
+            tries += 1;
+            assert_eq!(count(&engine).await % 2000, 0, "{how:?} {nth}, try {tries}");
+        }
+        let left = engine.worker.lock().await.compaction.is_done();
+        assert!(left, "{how:?} {nth}: not all is compacted");
+        assert_eq!(count(&engine).await, 6000, "{how:?} {nth}");
+        drop(engine);
+        if world.faults.failed() == 0 {
+            break;
+        }
+        failed += 1;
+        assert_eq!(count(world.open().await.as_ref()).await, 6000, "{how:?} {nth}, after a restart");
+    }
+    assert!(failed > 20, "{failed} operations failed");
+}
+
+/// Pieces without the last word count for nothing when the store is opened, and with it in the place of what was before.
+#[test]
+fn pieces_count_from_the_last_word_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    let schema = Arc::new(Schema::new(vec![Field::new("k0", DataType::Int64, true)]));
+    let state = |n: i64| {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![n]));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap();
+        State::from_rows(&schema, 1, &[batch]).unwrap()
+    };
+    let id = UnitId {
+        fingerprint: Digest::of(b"v"),
+        stream: "s".into(),
+        partition: Partition(0),
+        start: Offset(7),
+    };
+    let run = |number: u64| Write::Run { id: id.clone(), cut: 0, number, state: state(number as i64) };
+    let piece = |number: u64| Write::Piece { id: id.clone(), cut: 0, number, state: state(number as i64) };
+    let stage = |first: u64| Write::Stage { id: id.clone(), cut: 0, first };
+    let numbers =
+        |contents: Contents| contents.runs.iter().map(|(_, _, number, _)| *number).collect::<Vec<_>>();
+    let (store, _) = StateStore::open(&path).unwrap();
+    store.commit(&[run(1), run(2)]).unwrap();
+    store.commit(&[stage(3), piece(3)]).unwrap();
+    assert_eq!(numbers(store.reopen().unwrap()), [1, 2]);
+    store.commit(&[stage(5), piece(5)]).unwrap();
+    let last = Write::Whole { id: id.clone(), cut: 0, numbers: vec![5, 6] };
+    store.commit(&[piece(6), last]).unwrap();
+    store.commit(&[Write::DropRun { id: id.clone(), cut: 0, number: 1 }]).unwrap();
+    assert_eq!(numbers(store.reopen().unwrap()), [5, 6]);
+    assert_eq!(numbers(store.reopen().unwrap()), [5, 6]);
+    store.commit(&[stage(7), piece(7), Write::DropUnit { id: id.clone() }, run(8)]).unwrap();
+    assert_eq!(numbers(store.reopen().unwrap()), [8], "pieces go with their unit");
 }
 
 /// A full disk holds up what is new, and nothing else; when there is room, all goes on.
