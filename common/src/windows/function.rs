@@ -111,9 +111,21 @@ fn call(kind: Kind, grid: Grid, parent: i64, time: &TimeType, columns: &[ArrayRe
     };
     if !kind.gives_list() {
         let mut windows = Windows::with_capacity(values.len());
-        let window = |t| if kind == Kind::EventSession { grid.from(t) } else { grid.latest(t) };
-        values.iter().for_each(|&t| windows.push(window(t)));
-        return Ok(Arc::new(windows.finish(time, nulls)?));
+        let window = |&t: &i64| match kind {
+            Kind::EventSession => Some(grid.from(t)),
+            Kind::FirstHop => grid.hops(t).next(),
+            Kind::FirstCumulation => grid.cumulations(t).next(),
+            _ => Some(grid.latest(t)),
+        };
+        let found: NullBuffer = values
+            .iter()
+            .map(|t| {
+                let window = window(t);
+                windows.push(window.unwrap_or_default());
+                window.is_some()
+            })
+            .collect();
+        return Ok(Arc::new(windows.finish(time, NullBuffer::union(nulls.as_ref(), Some(&found)))?));
     }
     let ends = match kind {
         Kind::BlockWindows => super::column::ends(&columns[0])?,

@@ -21,10 +21,12 @@ pub(super) enum Kind {
     PaneWindowsWithin,
     EventSession,
     BlockWindows,
+    FirstHop,
+    FirstCumulation,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 11] = [
+    pub(super) const ALL: [Kind; 13] = [
         Kind::Tumble,
         Kind::Hop,
         Kind::Session,
@@ -36,6 +38,8 @@ impl Kind {
         Kind::PaneWindowsWithin,
         Kind::EventSession,
         Kind::BlockWindows,
+        Kind::FirstHop,
+        Kind::FirstCumulation,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -56,6 +60,8 @@ impl Kind {
             Kind::PaneWindowsWithin => "pane_windows_within(pane, slide, size, offset, from, until)",
             Kind::EventSession => "event_session(ts, gap)",
             Kind::BlockWindows => "block_windows(block, slide, size, offset, parent)",
+            Kind::FirstHop => "first_hop(ts, slide, size [, offset])",
+            Kind::FirstCumulation => "first_cumulation(ts, step, size [, offset])",
         }
     }
 
@@ -177,7 +183,9 @@ impl Kind {
             (_, [step, size, offset @ ..]) => {
                 let offset = offset.first().copied().unwrap_or(0);
                 Some(match self {
-                    Kind::Cumulate | Kind::CumulateWindows => Grid::cumulate(*step, *size, offset)?,
+                    Kind::Cumulate | Kind::CumulateWindows | Kind::FirstCumulation => {
+                        Grid::cumulate(*step, *size, offset)?
+                    }
                     Kind::HopPane => Grid::hop(*step, *size, offset)?.panes(),
                     _ => Grid::hop(*step, *size, offset)?,
                 })

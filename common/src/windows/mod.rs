@@ -25,8 +25,7 @@ mod kind;
 
 pub(crate) use interval::nanos;
 
-use datafusion::functions_nested::extract::array_element;
-use datafusion::logical_expr::{Expr, ScalarUDF, lit};
+use datafusion::logical_expr::{Expr, ScalarUDF};
 use function::WindowFunction;
 use kind::Kind;
 use std::sync::{Arc, LazyLock};
@@ -76,8 +75,8 @@ pub(crate) fn first_window(expr: &Expr) -> Option<Expr> {
     let Expr::ScalarFunction(call) = expr else { return None };
     match kind_of(expr)? {
         Kind::Tumble | Kind::EventSession => Some(expr.clone()),
-        Kind::HopPane => Some(array_element(hop_windows(call.args.clone()), lit(1i64))),
-        Kind::HopWindows | Kind::CumulateWindows => Some(array_element(expr.clone(), lit(1i64))),
+        Kind::HopPane | Kind::HopWindows => Some(first_hop(call.args.clone())),
+        Kind::CumulateWindows => Some(first_cumulation(call.args.clone())),
         _ => None,
     }
 }
@@ -113,6 +112,10 @@ calls! {
     /// `block_windows(block, slide, size, offset, parent)`: the windows that the block is in whole, and not the whole
     /// block of length `parent` that it is a part of; all that it is in, if that length is 0.
     block_windows = BlockWindows;
+    /// `first_hop(ts, slide, size [, offset])`: of the windows that `ts` is in the one that ends first, or null.
+    first_hop = FirstHop;
+    /// `first_cumulation(ts, step, size [, offset])`: the same of cumulated windows.
+    first_cumulation = FirstCumulation;
     /// `event_session(ts, gap)`: the session of one event alone, `[ts, ts + gap)`.
     event_session = EventSession;
 }

@@ -131,3 +131,24 @@ fn markers_are_told_apart_from_other_calls() {
         assert_eq!((Kind::ALL[kind as usize], function.name()), (kind, kind.name()));
     }
 }
+
+/// With and without overlap, with gaps in which there is no window, and of times that are null.
+#[tokio::test]
+async fn the_first_window_is_the_first_of_all_of_them() {
+    let times = "(VALUES (TIMESTAMP '2013-01-01T00:00:00'), (TIMESTAMP '2013-01-01T00:00:07'), (NULL), \
+                 (TIMESTAMP '1969-12-31T23:59:58.5'), (TIMESTAMP '2013-01-01T00:00:59')) v (ts)";
+    for (step, size, offset) in [(5, 20, 0), (5, 5, 2), (10, 3, 0), (7, 15, 3)] {
+        let arguments = format!("ts, INTERVAL '{step} s', INTERVAL '{size} s', INTERVAL '{offset} s'");
+        let first = values(&format!("SELECT first_hop({arguments}) FROM {times}")).await.unwrap();
+        let all =
+            values(&format!("SELECT array_element(hop_windows({arguments}), 1) FROM {times}")).await.unwrap();
+        assert_eq!(first, all, "{arguments}");
+        assert!(first.iter().any(|w| w == "null"), "{arguments}");
+    }
+    let arguments = "ts, INTERVAL '5 s', INTERVAL '20 s', INTERVAL '1 s'";
+    let first = values(&format!("SELECT first_cumulation({arguments}) FROM {times}")).await.unwrap();
+    let all = values(&format!("SELECT array_element(cumulate_windows({arguments}), 1) FROM {times}"))
+        .await
+        .unwrap();
+    assert_eq!(first, all);
+}

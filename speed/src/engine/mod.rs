@@ -317,7 +317,8 @@ impl Engine {
             self.recover(&mut worker).await?;
         }
         let forced = self.seal_wanted.swap(false, Ordering::SeqCst);
-        if worker.maintained.is_none() {
+        // Whoever has it catch up once reads no runs.
+        if worker.maintained.is_none() && self.running.load(Ordering::SeqCst) {
             let loaded = self.read().units();
             self.merge_gathered(&mut worker, loaded);
         }
