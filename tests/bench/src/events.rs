@@ -1,5 +1,5 @@
 //! The events of the Yahoo streaming benchmark: advertisements that are viewed, clicked and bought, 1,000 of them in 100
-//! campaigns, about 216 bytes of JSON each. Of 100 events 5 are late, by up to 5 s. The same events on every run.
+//! campaigns, about 229 bytes of JSON each. Of 100 events 5 are late, by up to 5 s. The same events on every run.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ pub(crate) const PER_SECOND: u64 = 20_000;
 /// 2026-01-01T00:00:00Z in seconds since the epoch.
 const START: u64 = 1_767_225_600;
 /// About how many bytes an event has.
-pub(crate) const BYTES: usize = 216;
+pub(crate) const BYTES: usize = 229;
 
 const AD_TYPES: [&str; 5] = ["banner", "modal", "sponsored-search", "mail", "mobile"];
 const EVENT_TYPES: [&str; 3] = ["view", "click", "purchase"];
@@ -50,10 +50,11 @@ pub(crate) fn ndjson(from: u64, to: u64, users: u64) -> String {
         // Writing to a text does not fail.
         let _ = writeln!(
             text,
-            "{{\"user_id\":\"{}\",\"page_id\":\"{}\",\"ad_id\":\"ad-{ad:04}\",\"ad_type\":\"{ad_type}\",\
+            "{{\"user_id\":\"{}\",\"page_id\":\"{}\",\"ad_id\":\"{}\",\"ad_type\":\"{ad_type}\",\
              \"event_type\":\"{event_type}\",\"event_time\":{},\"ip_address\":\"10.{}.{}.{}\"}}",
             id(user),
             id(page + 1_000_000_000),
+            ad_id(ad),
             START * 1_000 + millis,
             address & 255,
             (address >> 8) & 255,
@@ -76,11 +77,16 @@ fn id(n: u64) -> String {
     )
 }
 
+/// An advertisement's identifier, of 20 characters.
+fn ad_id(ad: u64) -> String {
+    format!("ad-{:016x}-", Random(ad).next())
+}
+
 /// The table of campaigns, as CSV.
 pub(crate) fn campaigns() -> String {
     let mut text = String::from("ad_id,campaign_id\n");
     for ad in 0..ADS {
-        let _ = writeln!(text, "ad-{ad:04},campaign-{:03}", ad % CAMPAIGNS);
+        let _ = writeln!(text, "{},campaign-{:03}", ad_id(ad), ad % CAMPAIGNS);
     }
     text
 }

@@ -3,7 +3,9 @@
 
 use crate::events::ndjson;
 use crate::measure::{Cost, start};
-use crate::project::{SLIDING, STREAM, TUMBLING, TUMBLING_10M, USERS, catalog, stream, view};
+use crate::project::{
+    SLIDING, STREAM, TUMBLING, TUMBLING_10M, USERS, catalog, plain, stream, view, with_campaigns,
+};
 use crate::report::Report;
 use anyhow::Result;
 use arrow::array::RecordBatch;
@@ -25,12 +27,6 @@ pub(crate) async fn measure(report: &mut Report, events: u64) -> Result<()> {
     let catalog = catalog(dir.path(), &[TUMBLING, USERS, TUMBLING_10M, SLIDING]).await?;
     let decoder = Decoder::new(stream(&catalog)?)?;
     let all = decoder.decode_ndjson(ndjson(0, events, 1_000_000).as_bytes())?.rows;
-    let plain = |query: &str| {
-        query.replace(
-            "tumble(e.event_time, INTERVAL '10 seconds')",
-            "date_bin(INTERVAL '10 seconds', e.event_time)",
-        )
-    };
     for rows in EPOCHS {
         let epochs: Vec<RecordBatch> = (0..all.num_rows())
             .step_by(rows)
@@ -104,15 +100,7 @@ async fn engine(
     let mut plans = Vec::new();
     for epoch in epochs {
         let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-        context
-            .register_csv("campaigns", dir.join("campaigns.csv").to_string_lossy(), Default::default())
-            .await?;
-        // In memory, as ours is.
-        let campaigns = context.table("campaigns").await?.collect().await?;
-        context.deregister_table("campaigns")?;
-        if let Some(schema) = campaigns.first().map(RecordBatch::schema) {
-            context.register_table("campaigns", Arc::new(MemTable::try_new(schema, vec![campaigns])?))?;
-        }
+        with_campaigns(&context, dir).await?;
         let events = MemTable::try_new(epoch.schema(), vec![vec![epoch.clone()]])?;
         context.register_table(STREAM, Arc::new(events))?;
         let plan = context.sql(query).await?.create_physical_plan().await?;

@@ -2,6 +2,9 @@
 
 use crate::events;
 use anyhow::Result;
+use arrow::array::RecordBatch;
+use datafusion::datasource::MemTable;
+use datafusion::prelude::SessionContext;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -46,6 +49,26 @@ pub(crate) const TUMBLING_10M: (&str, &str) = (
        max(e.event_time) AS last FROM events e JOIN campaigns c ON e.ad_id = c.ad_id
      WHERE e.event_type = 'view' GROUP BY 1, 2",
 );
+
+/// A view's query as the engine knows it without us.
+pub(crate) fn plain(query: &str) -> String {
+    query.replace(
+        "tumble(e.event_time, INTERVAL '10 seconds')",
+        "date_bin(INTERVAL '10 seconds', e.event_time)",
+    )
+}
+
+/// The table of campaigns in memory, for the engine without us.
+pub(crate) async fn with_campaigns(context: &SessionContext, dir: &Path) -> Result<()> {
+    let path = dir.join("campaigns.csv");
+    context.register_csv("campaigns", path.to_string_lossy(), Default::default()).await?;
+    let campaigns = context.table("campaigns").await?.collect().await?;
+    context.deregister_table("campaigns")?;
+    if let Some(schema) = campaigns.first().map(RecordBatch::schema) {
+        context.register_table("campaigns", Arc::new(MemTable::try_new(schema, vec![campaigns])?))?;
+    }
+    Ok(())
+}
 
 /// Some of a dashboard's views, no two alike.
 pub(crate) fn many(count: usize) -> Vec<(String, String)> {

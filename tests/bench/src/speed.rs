@@ -14,7 +14,7 @@ const REQUEST: u64 = 10_000;
 /// Requests that are under way at once.
 const AT_ONCE: usize = 4;
 
-pub(crate) async fn measure(report: &mut Report, events: u64) -> Result<()> {
+pub(crate) async fn measure(report: &mut Report, events: u64, only: Option<&str>) -> Result<()> {
     report.part("speed", "ndjson to durable log and committed state, requests of 10,000 events, 4 at once");
     let bodies: Vec<String> = (0..events)
         .step_by(REQUEST as usize)
@@ -31,6 +31,8 @@ pub(crate) async fn measure(report: &mut Report, events: u64) -> Result<()> {
         ("5 of 20 views", many(5)),
         ("20 views", many(20)),
     ];
+    let projects: Vec<_> =
+        projects.into_iter().filter(|(name, _)| only.is_none_or(|only| only == *name)).collect();
     let mut costs: Vec<Vec<Cost>> = projects.iter().map(|_| Vec::new()).collect();
     for _ in 0..report.runs() {
         for ((_, views), costs) in projects.iter().zip(&mut costs) {
@@ -40,6 +42,9 @@ pub(crate) async fn measure(report: &mut Report, events: u64) -> Result<()> {
     let mut rates = Vec::new();
     for ((name, _), costs) in projects.iter().zip(&costs) {
         rates.push(report.figure(name, events as f64, "events", costs).median);
+    }
+    if only.is_some() {
+        return Ok(());
     }
     report.derived("time of sliding against tumbling", rates[2] / rates[3], Some("at most 1.2"));
     report.derived("time of 20 views against 1", rates[5] / rates[7], Some("at most 4"));
