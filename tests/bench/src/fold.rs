@@ -4,7 +4,7 @@
 use crate::events::ndjson;
 use crate::measure::{Cost, start};
 use crate::project::{
-    SLIDING, STREAM, TUMBLING, TUMBLING_10M, USERS, catalog, plain, stream, view, with_campaigns,
+    SLIDING, STREAM, TUMBLING, TUMBLING_10M, USERS, catalog, folder, plain, stream, with_campaigns,
 };
 use crate::report::Report;
 use anyhow::Result;
@@ -15,7 +15,7 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use std::path::Path;
 use std::sync::Arc;
-use twofold_common::{Catalog, Folder};
+use twofold_common::Folder;
 use twofold_speed::Decoder;
 
 /// Events in one epoch.
@@ -76,11 +76,6 @@ pub(crate) async fn measure(report: &mut Report, events: u64) -> Result<()> {
         report.derived("time of sliding against tumbling", a / b, Some("at most 1.2"));
     }
     Ok(())
-}
-
-async fn folder(catalog: &Catalog, of: (&str, &str)) -> Result<Folder> {
-    let schema = |name: &str| Ok(catalog.stream(name)?.event_schema());
-    Ok(Folder::try_new(catalog.session(), &view(catalog, of)?.cuts()[0], schema).await?)
 }
 
 async fn fold(folder: &mut Folder, epochs: &[RecordBatch]) -> Result<Cost> {

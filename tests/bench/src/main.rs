@@ -14,6 +14,7 @@
 mod decode;
 mod events;
 mod fold;
+mod guard;
 mod measure;
 mod parquet;
 mod project;
@@ -34,7 +35,8 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// What is to be measured, and how often.
 #[derive(Debug, Parser)]
 struct Args {
-    /// decode, fold, speed; all of them if none is named. parquet, events and project, which need options, only if named.
+    /// decode, fold, speed; all of them if none is named. parquet, events, project and guard, which need options, only if
+    /// named.
     parts: Vec<String>,
     /// How often each is measured.
     #[arg(long, default_value_t = 5)]
@@ -42,6 +44,12 @@ struct Args {
     /// How many events, in thousands.
     #[arg(long, default_value_t = 1_000)]
     thousands: u64,
+    /// guard: decode, or windows or users, which fold as well.
+    #[arg(long, default_value = "decode")]
+    of: String,
+    /// guard: the file of events.
+    #[arg(long)]
+    file: Option<PathBuf>,
     /// Writes what was measured there, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -65,7 +73,7 @@ struct Args {
     view: Vec<String>,
 }
 
-const PARTS: &[&str] = &["decode", "fold", "speed", "parquet", "events", "project"];
+const PARTS: &[&str] = &["decode", "fold", "speed", "parquet", "events", "project", "guard"];
 
 fn main() -> Result<()> {
     let args = Args::parse();
@@ -107,6 +115,10 @@ fn main() -> Result<()> {
         let kept = |name: &str| args.view.is_empty() || args.view.iter().any(|view| view == name);
         let views: Vec<_> = views.into_iter().filter(|(name, _)| kept(name)).collect();
         runtime.block_on(project::catalog(&to, &views))?;
+    }
+    if named("guard") {
+        let file = args.file.context("guard: --file says where the events are")?;
+        runtime.block_on(guard::work(&args.of, &file))?;
     }
     if let Some(path) = args.json {
         std::fs::write(path, report.json()?)?;

@@ -8,7 +8,7 @@ use datafusion::prelude::SessionContext;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use twofold_common::{Archive, BatchViews, Catalog, Log, Project, Store, StreamDef, View};
+use twofold_common::{Archive, BatchViews, Catalog, Folder, Log, Project, Store, StreamDef, View};
 use twofold_speed::log::EmbeddedLog;
 use twofold_speed::{Engine, EngineConfig};
 
@@ -49,6 +49,12 @@ pub(crate) const TUMBLING_10M: (&str, &str) = (
        max(e.event_time) AS last FROM events e JOIN campaigns c ON e.ad_id = c.ad_id
      WHERE e.event_type = 'view' GROUP BY 1, 2",
 );
+
+/// What folds events into the states of a view of one cut.
+pub(crate) async fn folder(catalog: &Catalog, of: (&str, &str)) -> Result<Folder> {
+    let schema = |name: &str| Ok(catalog.stream(name)?.event_schema());
+    Ok(Folder::try_new(catalog.session(), &view(catalog, of)?.cuts()[0], schema).await?)
+}
 
 /// A view's query as the engine knows it without us.
 pub(crate) fn plain(query: &str) -> String {
@@ -105,8 +111,7 @@ pub(crate) fn stream(catalog: &Catalog) -> Result<&StreamDef> {
     Ok(catalog.stream(STREAM)?)
 }
 
-/// A view.
-pub(crate) fn view<'a>(catalog: &'a Catalog, (name, _): (&str, &str)) -> Result<&'a Arc<View>> {
+fn view<'a>(catalog: &'a Catalog, (name, _): (&str, &str)) -> Result<&'a Arc<View>> {
     Ok(catalog.view(name)?)
 }
 
