@@ -30,8 +30,11 @@ pub(super) struct Sealing {
 struct Closed {
     place: Place,
     start: Offset,
-    views: Vec<(UnitId, Result<Vec<(Digest, Whole)>>)>,
+    views: Vec<(UnitId, Result<Summed>)>,
 }
+
+/// The whole state of each cut, and what names its content.
+type Summed = Vec<(Digest, Whole)>;
 
 /// What a view has folded of a segment, and what merges that.
 type Folded = (UnitId, Unit, Vec<(usize, Arc<Mutex<Merger>>)>);
@@ -152,7 +155,7 @@ impl Engine {
     }
 }
 
-async fn summed_up(unit: &Unit, mergers: Vec<(usize, Arc<Mutex<Merger>>)>) -> Result<Vec<(Digest, Whole)>> {
+async fn summed_up(unit: &Unit, mergers: Vec<(usize, Arc<Mutex<Merger>>)>) -> Result<Summed> {
     let wholes = Whole::of(unit, mergers).await?;
     wholes.into_iter().map(|whole| Ok((whole.state.digest()?, whole))).collect()
 }
