@@ -380,7 +380,7 @@ def rival(report, kind, name, title, *arguments):
 
 def incremental(report, args, scratch):
     step = args.batch_thousands // 16 // 100 * 100
-    report.begin("incremental", f"a batch run after {step // 5},000 more events, over archives of 1, 4 and 16 times {step},000")
+    report.begin("incremental", f"a batch run after {(step // 5) * 1000:,} more events, over archives of 1, 4 and 16 times {step * 1000:,}")
     server = Server(scratch / "incremental", ["campaigns_10s"])
     at, times = 0, {}
 
@@ -483,7 +483,7 @@ def freshness(report, args, scratch):
 
 
 def recovery(report, args, scratch):
-    report.begin("recovery", f"kill -9 after {args.thousands},000 events, until an answer over HTTP has all of them")
+    report.begin("recovery", f"kill -9 after {args.thousands * 1000:,} events, until an answer over HTTP has all of them")
     times = []
     source = events(scratch / "events", args.thousands)
     server = Server(scratch_dir(scratch / "recovery"), ["users"])
@@ -512,7 +512,7 @@ def memory(report, args, scratch):
         post_all(server, bodies(source))
         server.wait_folded()
         aim = "under 2,048" if view == "users" else None
-        report.take(f"all layers in one process, {view}, {args.thousands},000 events", "MiB",
+        report.take(f"all layers in one process, {view}, {args.thousands * 1000:,} events", "MiB",
                     [status_of(server.process.pid, "VmHWM") / 2**20], aim=aim)
         server.stop()
     groups = args.group_thousands
@@ -520,8 +520,8 @@ def memory(report, args, scratch):
     server = Server(directory, ["users"], TOML + '[memory]\nlimit = "512MiB"\n')
     wall, _, peak, _ = server.command("batch", "--full", "--view", "users")
     server.stop()
-    report.take(f"a full run with {groups},000 groups, limit = 512MiB: resident", "MiB", [peak / 2**20], aim="at most 1,024")
-    report.take(f"a full run with {groups},000 groups, limit = 512MiB", "s", [wall])
+    report.take(f"a full run with {groups * 1000:,} groups, limit = 512MiB: resident", "MiB", [peak / 2**20], aim="at most 1,024")
+    report.take(f"a full run with {groups * 1000:,} groups, limit = 512MiB", "s", [wall])
 
 
 def main():
