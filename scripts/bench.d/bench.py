@@ -555,4 +555,5 @@ def main():
     sys.exit(f"scripts/bench: {', '.join(failed)} failed" if failed else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -35,13 +35,13 @@ type UnitKey = (&'static str, &'static str, u32, u64);
 type WholeKey = (&'static str, &'static str, u32, u64, u32);
 type RunKey = (&'static str, &'static str, u32, u64, u32, u64);
 
-const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
 const SEGMENTS: TableDefinition<'_, (&str, u32, u64), &[u8]> = TableDefinition::new("segments");
 const POSITIONS: TableDefinition<'_, (&str, &str, u32), (u64, u64)> = TableDefinition::new("positions");
 const UNITS: TableDefinition<'_, UnitKey, u64> = TableDefinition::new("units");
 const RUNS: TableDefinition<'_, RunKey, &[u8]> = TableDefinition::new("runs");
 /// The first number of the pieces of a whole, and whether these count, or else the runs numbered below.
-const WHOLES: TableDefinition<'_, WholeKey, (u64, bool)> = TableDefinition::new("wholes");
+pub(super) const WHOLES: TableDefinition<'_, WholeKey, (u64, bool)> = TableDefinition::new("wholes");
 
 /// A segment as its owner keeps it until it is archived and covered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! The state store on a disk that fails, and with files that are damaged.
 
-use super::store::{Contents, Opener, StateStore, UnitId, Write};
+use super::store::{Contents, META, Opener, StateStore, UnitId, WHOLES, Write};
 use super::{Engine, EngineConfig};
 use crate::faults::{Faults, FaultyDisk, How};
 use crate::log::MemoryLog;
@@ -180,6 +180,34 @@ fn pieces_count_from_the_last_word_on() {
     assert_eq!(numbers(store.reopen().unwrap()), [5, 6]);
     store.commit(&[stage(7), piece(7), Write::DropUnit { id: id.clone() }, run(8)]).unwrap();
     assert_eq!(numbers(store.reopen().unwrap()), [8], "pieces go with their unit");
+}
+
+/// A file of the format before this one is taken over with all that it holds; one of a format to come is refused.
+#[test]
+fn a_file_of_format_1_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    let id = UnitId {
+        fingerprint: Digest::of(b"v"),
+        stream: "s".into(),
+        partition: Partition(0),
+        start: Offset(7),
+    };
+    let write = Write::Unit { id: id.clone(), end: Offset(9) };
+    StateStore::open(&path).unwrap().0.commit(&[write]).unwrap();
+    let set_format = |format: &str| {
+        let txn = redb::Database::open(&path).unwrap().begin_write().unwrap();
+        txn.delete_table(WHOLES).unwrap();
+        txn.open_table(META).unwrap().insert("format", format).unwrap();
+        txn.commit().unwrap();
+    };
+    set_format("1");
+    for _ in 0..2 {
+        assert_eq!(StateStore::open(&path).unwrap().1.units, [(id.clone(), Offset(9))]);
+    }
+    set_format("3");
+    let refused = StateStore::open(&path).unwrap_err().to_string();
+    assert!(refused.contains("format 3, this one reads 2"), "{refused}");
 }
 
 /// A full disk holds up what is new, and nothing else; when there is room, all goes on.
