@@ -3,6 +3,9 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
+/// How much is gathered before it is hashed.
+const GATHERED_BYTES: usize = 32 << 10;
+
 /// A BLAKE3 digest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
@@ -15,12 +18,9 @@ impl Digest {
 
     /// The digest of several byte strings, each with its length, so that no two lists collide by concatenation.
     pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-        Self(*hasher.finalize().as_bytes())
+        let mut digest = DigestOfParts::default();
+        parts.into_iter().for_each(|part| digest.add(part));
+        digest.finish()
     }
 
     /// A digest that is these bytes.
@@ -46,6 +46,35 @@ impl Digest {
     /// The first 16 hexadecimal digits, for people and file names.
     pub fn short(&self) -> String {
         self.to_string()[..16].to_string()
+    }
+}
+
+/// The digest of byte strings that come one by one: see [`Digest::of_parts`].
+#[derive(Default)]
+pub(crate) struct DigestOfParts {
+    hasher: blake3::Hasher,
+    /// What is not hashed yet: much at once is hashed many times as fast.
+    gathered: Vec<u8>,
+}
+
+impl DigestOfParts {
+    pub(crate) fn add(&mut self, part: &[u8]) {
+        self.gathered.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        if self.gathered.len() + part.len() < GATHERED_BYTES {
+            self.gathered.extend_from_slice(part);
+            return;
+        }
+        self.hasher.update(&self.gathered);
+        self.gathered.clear();
+        match part.len() {
+            ..GATHERED_BYTES => self.gathered.extend_from_slice(part),
+            _ => drop(self.hasher.update(part)),
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Digest {
+        self.hasher.update(&self.gathered);
+        Digest(*self.hasher.finalize().as_bytes())
     }
 }
 

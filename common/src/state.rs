@@ -5,10 +5,11 @@
 //! [digest](State::digest) of a state names its content, whatever the layout of its buffers.
 
 use crate::Digest;
+use crate::digest::DigestOfParts;
 use crate::error::{Error, Result};
 use crate::foreign;
 use arrow::array::{Array, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::{concat_batches, interleave, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
@@ -17,6 +18,9 @@ use std::sync::Arc;
 
 /// The version of the stored form of states. A state of another version is recomputed, never misread.
 pub const STATE_FORMAT: u32 = 1;
+
+/// Of how many rows the encoding is held at once, where it is wanted one row after the other.
+const ROWS_AT_ONCE: usize = 2048;
 
 const FORMAT_KEY: &str = "twofold.state.format";
 const KEYS_KEY: &str = "twofold.state.keys";
@@ -37,18 +41,18 @@ impl State {
     /// Rows of a state in any order, each key once, brought into the canonical form. The first `keys` columns are
     /// the key.
     pub fn from_rows(schema: &SchemaRef, keys: usize, rows: &[RecordBatch]) -> Result<Self> {
-        let batch = compact(concat_batches(schema, rows)?)?;
-        if keys == 0 || batch.num_rows() < 2 {
-            return Ok(Self { keys, batch });
+        match order(keys, rows)? {
+            None => Ok(Self { keys, batch: compact(concat_batches(schema, rows)?)? }),
+            Some(order) => {
+                let column = |i: usize| {
+                    let of_batches: Vec<&dyn Array> =
+                        rows.iter().map(|batch| batch.column(i).as_ref()).collect();
+                    interleave(&of_batches, &order)
+                };
+                let columns = (0..schema.fields().len()).map(column).collect::<Result<_, ArrowError>>()?;
+                Ok(Self { keys, batch: RecordBatch::try_new(Arc::clone(schema), columns)? })
+            }
         }
-        let encoded = encode(&batch, keys)?;
-        let mut order: Vec<u32> = (0..u32::try_from(batch.num_rows()).map_err(too_large)?).collect();
-        if order.windows(2).all(|pair| encoded.row(pair[0] as usize) <= encoded.row(pair[1] as usize)) {
-            return Ok(Self { keys, batch });
-        }
-        // Most often these are a few states, one after the other: a sort that sees stretches in order merges them.
-        order.sort_by(|&a, &b| encoded.row(a as usize).cmp(&encoded.row(b as usize)));
-        Ok(Self { keys, batch: take_record_batch(&batch, &UInt32Array::from(order))? })
     }
 
     /// Whether these are the columns of the state.
@@ -99,12 +103,10 @@ impl State {
             .map(|f| format!("{} {};", f.name(), f.data_type()))
             .collect();
         let header = format!("state {STATE_FORMAT} keys {} {schema}", self.keys);
-        if self.batch.num_rows() == 0 {
-            return Ok(Digest::of_parts([header.as_bytes()]));
-        }
-        let rows = encode(&self.batch, self.batch.num_columns())?;
-        let parts = std::iter::once(header.as_bytes()).chain(rows.iter().map(|row| row.data()));
-        Ok(Digest::of_parts(parts))
+        let mut digest = DigestOfParts::default();
+        digest.add(header.as_bytes());
+        for_each_row(&self.batch, self.batch.num_columns(), |row| digest.add(row))?;
+        Ok(digest.finish())
     }
 
     /// The state as bytes: its digest, then an Arrow IPC stream whose schema metadata names the format.
@@ -165,11 +167,12 @@ impl State {
             return Ok(vec![self.clone()]);
         }
         let mut rows = vec![Vec::new(); buckets];
-        for (i, key) in encode(&self.batch, self.keys)?.iter().enumerate() {
-            let digest = Digest::of(key.data());
+        let mut number = 0..u32::try_from(self.batch.num_rows()).map_err(too_large)?;
+        for_each_row(&self.batch, self.keys, |key| {
+            let digest = Digest::of(key);
             let hash = u64::from_le_bytes(digest.as_bytes()[..8].try_into().unwrap_or_default());
-            rows[(hash % buckets as u64) as usize].push(u32::try_from(i).map_err(too_large)?);
-        }
+            rows[(hash % buckets as u64) as usize].extend(number.next());
+        })?;
         rows.into_iter()
             .map(|rows| {
                 let batch = take_record_batch(&self.batch, &UInt32Array::from(rows))?;
@@ -194,11 +197,83 @@ fn under(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(Arc::clone(schema), batch.columns().to_vec())?)
 }
 
-/// The first `columns` columns of each row as bytes: their order is that of states.
-pub(crate) fn encode(batch: &RecordBatch, columns: usize) -> Result<Rows> {
+/// The batch and the row of each key, in key order; `None` if the rows are in order as they are.
+fn order(keys: usize, rows: &[RecordBatch]) -> Result<Option<Vec<(usize, usize)>>> {
+    let count: usize = rows.iter().map(RecordBatch::num_rows).sum();
+    let Some(first) = rows.first().filter(|_| keys > 0 && count > 1) else { return Ok(None) };
+    u32::try_from(count).map_err(too_large)?;
+    let converter = converter(first, keys)?;
+    let mut encoded = converter.empty_rows(count, 0);
+    let mut order: Vec<Place> = Vec::with_capacity(count);
+    for (number, batch) in rows.iter().enumerate() {
+        let before = encoded.num_rows();
+        converter.append(&mut encoded, &batch.columns()[..keys])?;
+        let place = |row| Place {
+            beginning: beginning(&encoded, before + row),
+            batch: number as u32,
+            row: row as u32,
+        };
+        order.extend((0..batch.num_rows()).map(place));
+    }
+    let starts: Vec<usize> =
+        rows.iter().scan(0, |next, batch| Some(std::mem::replace(next, *next + batch.num_rows()))).collect();
+    // Most are told apart by how they begin, which stands at hand.
+    let whole = |place: &Place| encoded.row(starts[place.batch as usize] + place.row as usize);
+    let compare = |a: &Place, b: &Place| a.beginning.cmp(&b.beginning).then_with(|| whole(a).cmp(&whole(b)));
+    if order.is_sorted_by(|a, b| compare(a, b).is_le()) {
+        return Ok(None);
+    }
+    // Most often these are a few states, one after the other: a sort that sees stretches in order merges them.
+    order.sort_by(compare);
+    Ok(Some(order.into_iter().map(|place| (place.batch as usize, place.row as usize)).collect()))
+}
+
+/// A row that is to be put in order.
+struct Place {
+    beginning: u128,
+    batch: u32,
+    row: u32,
+}
+
+/// The first 16 bytes of a row, with zeros behind a shorter one, as a number: of two rows, that with the lesser number
+/// is the lesser.
+fn beginning(rows: &Rows, row: usize) -> u128 {
+    let row = rows.row(row);
+    let bytes = row.as_ref();
+    let mut padded = [0; 16];
+    match bytes.first_chunk() {
+        Some(first) => padded = *first,
+        None => padded[..bytes.len()].copy_from_slice(bytes),
+    }
+    u128::from_be_bytes(padded)
+}
+
+/// What encodes the first `columns` columns.
+fn converter(batch: &RecordBatch, columns: usize) -> Result<RowConverter> {
     let columns = &batch.columns()[..columns];
     let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
-    Ok(RowConverter::new(fields)?.convert_columns(columns)?)
+    Ok(RowConverter::new(fields)?)
+}
+
+/// The first `columns` columns of each row as bytes: their order is that of states.
+pub(crate) fn encode(batch: &RecordBatch, columns: usize) -> Result<Rows> {
+    Ok(converter(batch, columns)?.convert_columns(&batch.columns()[..columns])?)
+}
+
+/// The same, row by row: of a large batch not all of them at once.
+fn for_each_row(batch: &RecordBatch, columns: usize, mut each: impl FnMut(&[u8])) -> Result<()> {
+    if batch.num_rows() == 0 {
+        return Ok(());
+    }
+    let converter = converter(batch, columns)?;
+    let mut rows = converter.empty_rows(batch.num_rows().min(ROWS_AT_ONCE), 0);
+    for at in (0..batch.num_rows()).step_by(ROWS_AT_ONCE) {
+        let some = batch.slice(at, ROWS_AT_ONCE.min(batch.num_rows() - at));
+        rows.clear();
+        converter.append(&mut rows, &some.columns()[..columns])?;
+        rows.iter().for_each(|row| each(row.data()));
+    }
+    Ok(())
 }
 
 fn too_large(_: std::num::TryFromIntError) -> Error {
