@@ -8,7 +8,7 @@
 //! they come from, in parallel. What waits to be written is bounded: beyond [`ROOM_BYTES`], `append` waits. An
 //! `append` whose future is dropped may still become durable.
 //!
-//! Reads take a snapshot of the file, on tokio's threads for blocking work: a cold read waits for the disk, and a
+//! What was just appended is read from memory ([`tail`](super::tail)). Other reads take a snapshot of the file, on tokio's threads for blocking work: a cold read waits for the disk, and a
 //! warm one checks and copies the batch, up to some milliseconds that should not hold up an async worker.
 //!
 //! It fails with `Conflict` if another process holds the file, `Corrupt` if the file is damaged or newer, and
@@ -21,6 +21,7 @@ use super::file::{Disk, LogFile, RealDisk, guarded};
 use super::ids::{self, Ids};
 use super::stored::{self, Place};
 use super::tables::{EVENTS, ID_TIMES, IDS, META, PARTITIONS, REQUEST_TIMES, REQUESTS};
+use super::tail::{TAIL_BYTES, Tail};
 use super::writer::{Command, Entry, Part, Writer};
 use super::{Declared, Partitions, find_bounds, no_partition, trimmed};
 use crate::ingest::ids_of;
@@ -53,6 +54,7 @@ pub struct EmbeddedLog {
     file: Arc<LogFile>,
     declared: Arc<Declared>,
     bounds: Arc<RwLock<Partitions>>,
+    tail: Arc<Tail>,
     /// In units of 1 KiB.
     room: Arc<Semaphore>,
     commands: Option<mpsc::Sender<Command>>,
@@ -77,7 +79,7 @@ impl EmbeddedLog {
     /// Those of [`open`](Self::open).
     pub fn open_with(path: &Path, streams: &[StreamDef], remember: Duration) -> Result<EmbeddedLog> {
         let is_new = !path.exists();
-        let log = Self::open_on(Box::new(RealDisk(path.to_path_buf())), path, streams, remember)?;
+        let log = Self::open_on(Box::new(RealDisk(path.to_path_buf())), path, streams, remember, TAIL_BYTES)?;
         if is_new {
             sync_directory(path)?;
         }
@@ -89,6 +91,7 @@ impl EmbeddedLog {
         path: &Path,
         streams: &[StreamDef],
         remember: Duration,
+        tail_bytes: usize,
     ) -> Result<EmbeddedLog> {
         let file = Arc::new(LogFile::create(path, disk)?);
         let (db, _) = file.db()?;
@@ -97,6 +100,7 @@ impl EmbeddedLog {
         let declares = |name: &str| streams.iter().any(|s| s.name == name && s.deduplicate.is_some());
         let without_ids = with_ids.into_iter().filter(|name| !declares(name)).collect();
         let bounds = Arc::new(RwLock::new(bounds));
+        let tail = Arc::new(Tail::new(tail_bytes));
         let (commands, receiver) = mpsc::channel(ROOM_APPENDS);
         let (changed, appended) = watch::channel(0);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
@@ -104,6 +108,7 @@ impl EmbeddedLog {
             file: Arc::clone(&file),
             commands: receiver,
             bounds: Arc::clone(&bounds),
+            tail: Arc::clone(&tail),
             appended: changed,
             remember: i64::try_from(remember.as_nanos()).unwrap_or(i64::MAX),
             without_ids,
@@ -116,6 +121,7 @@ impl EmbeddedLog {
             file,
             declared: Arc::new(Declared::new(streams)),
             bounds,
+            tail,
             room: Arc::new(Semaphore::new(ROOM_BYTES / 1024)),
             commands: Some(commands),
             writer: Some(writer),
@@ -199,6 +205,16 @@ impl Log for EmbeddedLog {
         from: Offset,
         max_rows: usize,
     ) -> Result<LogChunk> {
+        let bounds = self.bounds(stream, partition).await?;
+        if from < bounds.start {
+            return Err(trimmed(stream, partition, bounds.start.0, from.0));
+        }
+        if from >= bounds.end {
+            return Ok(LogChunk { range: OffsetRange::new(from, from), batches: Vec::new() });
+        }
+        if let Some(recent) = self.tail.read(stream, partition, from, max_rows)? {
+            return Ok(recent);
+        }
         let name = stream.to_string();
         let read = move |db: &Database, path: &str| {
             self::read(db, path, Place { stream: &name, partition }, from, max_rows)
@@ -245,10 +261,10 @@ fn encode(request: AppendRequest, declared: &Declared) -> Result<Entry> {
     for twofold_common::Append { stream, partition, rows } in appends {
         let batches = stored::encode(Place { stream: &stream, partition }, &rows, ingest_time)?;
         let ids = match declared.ids(&stream) {
-            Some((column, within)) => Some(Ids { within, ids: ids_of(rows.column(column))?, rows }),
+            Some((column, within)) => Some(Ids { within, ids: ids_of(rows.column(column))? }),
             None => None,
         };
-        parts.push(Part { stream, partition, batches, ids });
+        parts.push(Part { stream, partition, batches, rows, ids });
     }
     Ok(Entry { parts, ingest_time, note, once })
 }

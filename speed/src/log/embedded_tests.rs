@@ -1,11 +1,12 @@
 use super::*;
 use crate::log::conformance;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema};
 use redb::{ReadableTableMetadata, TableDefinition};
 use std::path::PathBuf;
 use tempfile::TempDir;
-use twofold_common::Append;
+use twofold_common::{Append, Deduplicate};
 
 pub(super) fn stream(name: &str, partitions: u32) -> StreamDef {
     StreamDef {
@@ -30,6 +31,10 @@ pub(super) fn directory() -> (TempDir, PathBuf) {
     (directory, path)
 }
 
+fn open_with_tail(path: &Path, streams: &[StreamDef], tail_bytes: usize) -> Result<EmbeddedLog> {
+    EmbeddedLog::open_on(Box::new(RealDisk(path.to_path_buf())), path, streams, REMEMBER_KEYS, tail_bytes)
+}
+
 /// A closed log with 30 events in 10 batches.
 async fn filled() -> (TempDir, PathBuf) {
     let (directory, path) = directory();
@@ -50,11 +55,51 @@ fn tamper(path: &Path, change: impl FnOnce(&mut redb::Table<'_, (&str, u32, u64)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn it_conforms() {
-    let directory = tempfile::tempdir().unwrap();
-    let make = |name: &str, streams: &[StreamDef]| {
-        Ok(Arc::new(EmbeddedLog::open(&directory.path().join(name), streams)?) as Arc<dyn Log>)
+    for tail_bytes in [0, 1000, TAIL_BYTES] {
+        let directory = tempfile::tempdir().unwrap();
+        let make = |name: &str, streams: &[StreamDef]| {
+            Ok(Arc::new(open_with_tail(&directory.path().join(name), streams, tail_bytes)?) as Arc<dyn Log>)
+        };
+        conformance(make).await.unwrap();
+    }
+}
+
+/// What is read just after it was appended is what the file has, down to the columns' nulls and types.
+#[tokio::test]
+async fn the_tail_holds_what_the_file_holds() {
+    let (_directory, path) = directory();
+    let mut streams = [stream("s", 2)];
+    streams[0].deduplicate = Some(Deduplicate { column: "n".into(), within: Duration::from_secs(100) });
+    let all = |tail_bytes: usize| {
+        let (path, streams) = (path.clone(), streams.clone());
+        async move {
+            let log = open_with_tail(&path, &streams, tail_bytes).unwrap();
+            let read = async |from: u64, rows: usize| {
+                let chunk = log.read("s", Partition(0), Offset(from), rows).await.unwrap();
+                (chunk.range, concat_batches(&chunk.batches[0].schema(), &chunk.batches).unwrap())
+            };
+            if tail_bytes > 0 {
+                for n in 0..20 {
+                    log.append(append(2 * n..2 * n + 5), n).await.unwrap();
+                }
+                log.trim("s", Partition(0), Offset(4)).await.unwrap();
+                let held = log.tail.read("s", Partition(0), Offset(4), 1).unwrap();
+                assert!(held.is_some(), "nothing is in memory");
+            }
+            let end = log.bounds("s", Partition(0)).await.unwrap().end.0;
+            assert_eq!(end, 43, "of each number the first");
+            let refused = log.read("s", Partition(0), Offset(3), 1).await.unwrap_err().to_string();
+            let mut found = Vec::new();
+            for from in 4..end {
+                for rows in 1..=(end - from) as usize {
+                    found.push(read(from, rows).await);
+                }
+            }
+            (found, refused)
+        }
     };
-    conformance(make).await.unwrap();
+    let in_memory = all(TAIL_BYTES).await;
+    assert_eq!(in_memory, all(0).await);
 }
 
 #[tokio::test]
@@ -71,7 +116,7 @@ async fn more_partitions_are_added_and_fewer_are_kept() {
 #[tokio::test]
 async fn large_appends_are_stored_in_pieces_and_read_as_one() {
     let (_directory, path) = directory();
-    let log = EmbeddedLog::open(&path, &[stream("s", 1)]).unwrap();
+    let log = open_with_tail(&path, &[stream("s", 1)], 0).unwrap();
     let rows = 2 * stored::MAX_ROWS as i64 + 10;
     let ranges = log.append(append(0..rows), 0).await.unwrap();
     assert_eq!(ranges, [OffsetRange::new(Offset(0), Offset(rows as u64))]);

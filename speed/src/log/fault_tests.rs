@@ -27,7 +27,8 @@ fn faulty() -> (TempDir, PathBuf, EmbeddedLog, Faults) {
 
 fn open(path: &Path, faults: &Faults) -> Result<EmbeddedLog> {
     let disk = Box::new(FaultyDisk { path: path.to_path_buf(), faults: faults.clone() });
-    EmbeddedLog::open_on(disk, path, &[stream("s", 1)], REMEMBER_KEYS)
+    // What is read comes from the disk.
+    EmbeddedLog::open_on(disk, path, &[stream("s", 1)], REMEMBER_KEYS, 0)
 }
 
 fn keyed(key: &str, numbers: std::ops::Range<i64>) -> AppendRequest {

@@ -13,10 +13,8 @@
 
 use super::failure::Worked;
 use super::tables::{ID_TIMES, IDS};
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::BooleanArray;
 use redb::{ReadableTable, WriteTransaction};
-use twofold_common::Result;
 
 /// How many forgotten ids a transaction removes besides those that it makes room for.
 const AT_ONCE: usize = 4096;
@@ -24,15 +22,13 @@ const AT_ONCE: usize = 4096;
 const TOGETHER: usize = 4096;
 const ID_BYTES: usize = 16;
 
-/// The ids of some rows, and the rows: what is left of them is known only when they are written.
+/// The ids of some rows: which of them are left is known only when they are written.
 #[derive(Debug)]
 pub(super) struct Ids {
     /// How long an id is remembered, in nanoseconds.
     pub(super) within: i64,
     /// The id of each row.
     pub(super) ids: Vec<Option<u128>>,
-    /// The rows.
-    pub(super) rows: RecordBatch,
 }
 
 impl Ids {
@@ -69,11 +65,6 @@ impl Ids {
         drop(known);
         forget(txn, stream, now.checked_sub(self.within), added.len())?;
         Ok((added.len() < self.ids.len() && fresh.contains(&false)).then(|| BooleanArray::from(fresh)))
-    }
-
-    /// The rows that are left.
-    pub(super) fn rest(&self, fresh: &BooleanArray) -> Result<RecordBatch> {
-        Ok(filter_record_batch(&self.rows, fresh)?)
     }
 }
 

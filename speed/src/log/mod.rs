@@ -12,6 +12,7 @@ mod memory;
 mod requests;
 mod stored;
 mod tables;
+mod tail;
 mod trouble;
 mod writer;
 

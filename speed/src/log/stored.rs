@@ -111,7 +111,8 @@ fn decode_ipc(payload: &[u8]) -> Result<RecordBatch, ArrowError> {
     Err(ArrowError::IpcError("no batch in the stream".into()))
 }
 
-fn with_meta(
+/// The rows of a stream's own columns, with those that the log makes.
+pub(super) fn with_meta(
     rows: &RecordBatch,
     partition: Partition,
     first: u64,

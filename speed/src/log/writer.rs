@@ -15,8 +15,11 @@ use super::file::LogFile;
 use super::ids::{self, Ids};
 use super::stored::{self, Place};
 use super::tables::{EVENTS, PARTITIONS};
+use super::tail::{Recent, Tail};
 use super::trouble::Trouble;
 use super::{Partitions, find_bounds, requests};
+use arrow::array::RecordBatch;
+use arrow::compute::filter_record_batch;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
 use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -51,6 +54,8 @@ pub(super) struct Part {
     pub(super) stream: String,
     pub(super) partition: Partition,
     pub(super) batches: Vec<(u64, Vec<u8>)>,
+    /// The same, not encoded.
+    pub(super) rows: RecordBatch,
     /// If repetitions are left out.
     pub(super) ids: Option<Ids>,
 }
@@ -61,6 +66,8 @@ pub(super) struct Writer {
     pub(super) commands: mpsc::Receiver<Command>,
     /// What is durable, for everybody to read; only this thread changes it.
     pub(super) bounds: Arc<RwLock<Partitions>>,
+    /// The newest of it.
+    pub(super) tail: Arc<Tail>,
     pub(super) appended: watch::Sender<u64>,
     /// How long requests are remembered, in nanoseconds.
     pub(super) remember: i64,
@@ -71,8 +78,15 @@ pub(super) struct Writer {
     pub(super) trouble: Option<Trouble>,
 }
 
-/// What a transaction did: the bounds that are then durable, and for each command what it is answered.
-type Done = (Partitions, Vec<Result<Appended>>);
+/// What a transaction did.
+struct Done {
+    /// The bounds that are then durable.
+    bounds: Partitions,
+    /// For each command what it is answered.
+    answers: Vec<Result<Appended>>,
+    /// The events that are new.
+    events: Vec<Recent>,
+}
 
 impl Writer {
     /// Serves commands until nobody can send any more.
@@ -116,7 +130,7 @@ impl Writer {
             return group.into_iter().for_each(|command| command.failed(&refusal, NOTHING));
         }
         match self.commit(&group) {
-            Ok((bounds, answers)) => {
+            Ok(Done { bounds, answers, events }) => {
                 if let Some(trouble) = self.trouble.take() {
                     tracing::info!(
                         path = self.file.path(),
@@ -124,6 +138,7 @@ impl Writer {
                         "log writes again"
                     );
                 }
+                self.tail.push(events);
                 self.publish(bounds);
                 group.into_iter().zip(answers).for_each(|(command, answer)| command.done(answer));
             }
@@ -170,6 +185,7 @@ impl Writer {
         match self.file.reopen(|db| bounds_again(db, &path, &known)) {
             Ok(found) => {
                 let more = found != known;
+                self.tail.clear();
                 self.publish(found);
                 Ok(more)
             }
@@ -207,13 +223,14 @@ impl Writer {
         let (db, _) = self.file.db()?;
         let mut txn = db.begin_write()?;
         txn.set_durability(Durability::Immediate)?;
-        let (mut answers, mut now, mut remembered) = (Vec::with_capacity(group.len()), None, 0);
+        let (mut answers, mut events) = (Vec::with_capacity(group.len()), Vec::new());
+        let (mut now, mut remembered) = (None, 0);
         for command in group {
             answers.push(match command {
                 Command::Append { entry, .. } => {
                     now = now.max(Some(entry.ingest_time));
                     remembered += usize::from(entry.once.is_some());
-                    self.append(&txn, &mut bounds, entry)?
+                    self.append(&txn, &mut bounds, entry, &mut events)?
                 }
                 Command::Trim { stream, partition, below, .. } => {
                     trim(&txn, &mut bounds, Place { stream, partition: *partition }, *below)?;
@@ -234,7 +251,7 @@ impl Writer {
         Failpoint::AppendWritten.reach();
         txn.commit()?;
         Failpoint::AppendDurable.reach();
-        Ok((bounds, answers))
+        Ok(Done { bounds, answers, events })
     }
 
     fn append(
@@ -242,6 +259,7 @@ impl Writer {
         txn: &WriteTransaction,
         bounds: &mut Partitions,
         entry: &Entry,
+        events: &mut Vec<Recent>,
     ) -> Worked<Result<Appended>> {
         let Entry { parts, ingest_time, note, once } = entry;
         if let Some(once) = once {
@@ -253,9 +271,10 @@ impl Writer {
         }
         let mut appended = Appended { note: note.clone(), ..Appended::default() };
         for part in parts {
-            let (range, duplicates) = append_part(txn, bounds, part, *ingest_time)?;
+            let (added, range) = append_part(txn, bounds, part, *ingest_time)?;
             appended.ranges.push(range);
-            appended.duplicates.push(duplicates);
+            appended.duplicates.push((part.rows.num_rows() - added.rows.num_rows()) as u64);
+            events.push(added);
         }
         if let Some(once) = once {
             requests::keep(txn, once, *ingest_time, &appended)?;
@@ -271,22 +290,21 @@ const UNKNOWN: &str =
 /// How long to wait for reads to end, again and again.
 const READS: std::time::Duration = std::time::Duration::from_millis(5);
 
-/// Writes one part: its offsets, and how many rows were repetitions.
+/// Writes one part: what is left of it without repetitions, and its offsets.
 fn append_part(
     txn: &WriteTransaction,
     bounds: &mut Partitions,
     part: &Part,
     ingest_time: i64,
-) -> Worked<(OffsetRange, u64)> {
+) -> Worked<(Recent, OffsetRange)> {
     let place = Place { stream: &part.stream, partition: part.partition };
     let mut now = find_bounds(bounds, place.stream, place.partition)?;
-    let (start, mut batches, mut duplicates) = (now.end, Cow::Borrowed(&part.batches), 0);
+    let (start, mut batches, mut rows) = (now.end, Cow::Borrowed(&part.batches), part.rows.clone());
     if let Some(ids) = &part.ids
         && let Some(fresh) = ids.fresh(txn, place.stream, ingest_time)?
     {
-        let rest = ids.rest(&fresh)?;
-        duplicates = (fresh.len() - rest.num_rows()) as u64;
-        batches = Cow::Owned(stored::encode(place, &rest, ingest_time).map_err(Error::from)?);
+        rows = filter_record_batch(&rows, &fresh).map_err(Error::from)?;
+        batches = Cow::Owned(stored::encode(place, &rows, ingest_time).map_err(Error::from)?);
     }
     let mut events = txn.open_table(EVENTS)?;
     for (rows, value) in batches.iter() {
@@ -294,7 +312,9 @@ fn append_part(
         now.end.0 += rows;
     }
     set_bounds(txn, bounds, place, now)?;
-    Ok((OffsetRange::new(start, now.end), duplicates))
+    let (stream, partition) = (part.stream.clone(), part.partition);
+    let added = Recent { stream, partition, base: start.0, rows, ingest_time };
+    Ok((added, OffsetRange::new(start, now.end)))
 }
 
 /// A batch goes when all of it lies below; the start is exact.
