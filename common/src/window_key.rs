@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::scan::{Source, source_of};
-use crate::windows::first_window;
+use crate::windows::{first_window, time_of_window};
 use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -15,6 +15,13 @@ pub struct WindowKey {
     /// The window, over the stream's event columns: a struct of two timestamps, `start` and `end`. Of the windows of
     /// an event that overlap it is the one that ends first; of a session, that of the event alone.
     pub window: Expr,
+}
+
+impl WindowKey {
+    /// Whether the window is one in which the time in this column lies, so that it ends after that.
+    pub fn is_of(&self, column: &str) -> bool {
+        matches!(time_of_window(&self.window), Some(Expr::Column(time)) if time.name == column)
+    }
 }
 
 /// The windows among the keys of a fold over `input`, for each stream that they group.

@@ -81,6 +81,15 @@ pub(crate) fn first_window(expr: &Expr) -> Option<Expr> {
     }
 }
 
+/// The time that decides which window an event is in, given its [first window](first_window): it lies in that window.
+pub(crate) fn time_of_window(window: &Expr) -> Option<&Expr> {
+    let Expr::ScalarFunction(call) = window else { return None };
+    match kind_of(window)? {
+        Kind::Tumble | Kind::EventSession | Kind::FirstHop | Kind::FirstCumulation => call.args.first(),
+        _ => None,
+    }
+}
+
 fn kind_of(expr: &Expr) -> Option<Kind> {
     let Expr::ScalarFunction(call) = expr else { return None };
     Some(call.func.inner().downcast_ref::<WindowFunction>()?.kind)

@@ -9,7 +9,7 @@
 //! too. So a new view, or a store that was lost, has the counts of all history once it has caught up.
 
 use super::held::Place;
-use super::late::{KEPT, LateId};
+use super::late::{Behind, KEPT, LateId};
 use super::store::Write;
 use super::watermark::Times;
 use super::{Engine, Worker};
@@ -30,12 +30,17 @@ impl Engine {
     ) -> Result<Vec<Write>> {
         let held = self.read();
         let mut writes = Vec::new();
+        let mut behind: Option<Behind> = None;
         for (fingerprint, counter) in held.late.get(place).into_iter().flatten() {
             let windows = worker.windows.get(&(*fingerprint, place.0.clone()));
             let Some(windows) = windows.filter(|_| counter.to == from) else { continue };
             let (stream, partition) = place.clone();
             let id = LateId { fingerprint: *fingerprint, stream, partition };
-            let changes = counter.count(windows, events, times, end, KEPT)?;
+            let behind = match behind.take() {
+                Some(known) if counter.is_at(&known) => behind.insert(known),
+                _ => behind.insert(Behind::of(times, counter.watermark)),
+            };
+            let changes = counter.count(windows, events, times, behind, end, KEPT)?;
             writes.extend(changes.into_iter().map(|change| Write::Late { id: id.clone(), change }));
         }
         Ok(writes)

@@ -2,8 +2,8 @@
 //!
 //! Event by event: an event on which it fails has null there, and harms no other, whatever was read with it.
 
-use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
-use arrow::compute::{cast, concat};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::{cast, concat, take_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema};
@@ -53,6 +53,11 @@ impl EventExpr {
             Ok(values) => Ok(values),
             Err(_) => self.one_by_one(&events),
         }
+    }
+
+    /// [`values`](Self::values) for some of the events alone.
+    pub(crate) fn values_at(&self, events: &RecordBatch, rows: &UInt32Array) -> Result<ArrayRef> {
+        self.values(&take_record_batch(&adapt(events, &self.schema)?, rows)?)
     }
 
     /// [`values`](Self::values) as nanoseconds since the epoch, UTC; null beyond what they can count.

@@ -10,7 +10,7 @@
 
 use super::event_expr::{EventExpr, nanoseconds};
 use super::watermark::Times;
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampNanosecondArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampNanosecondArray, UInt32Array};
 use arrow::datatypes::TimestampNanosecondType;
 use datafusion::prelude::SessionContext;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,7 +72,14 @@ pub(crate) enum LateChange {
 
 /// The windows of a view over one stream, planned. None: the event time decides.
 #[derive(Debug, Default)]
-pub(crate) struct Windows(Vec<EventExpr>);
+pub(crate) struct Windows(Vec<PlannedWindow>);
+
+#[derive(Debug)]
+struct PlannedWindow {
+    window: EventExpr,
+    /// Whether the event's time lies in it: then only an event behind the watermark can be late.
+    of_time: bool,
+}
 
 impl Windows {
     pub(crate) fn plan(session: &SessionContext, stream: &StreamDef, keys: &[WindowKey]) -> Result<Self> {
@@ -82,17 +89,55 @@ impl Windows {
                 planned.push(key);
             }
         }
-        let plan = |key: &WindowKey| EventExpr::plan(session, stream, key.window.clone());
+        let of_time = |key: &WindowKey| stream.watermark.as_ref().is_some_and(|w| key.is_of(&w.column));
+        let plan = |key: &WindowKey| -> Result<PlannedWindow> {
+            let window = EventExpr::plan(session, stream, key.window.clone())?;
+            Ok(PlannedWindow { window, of_time: of_time(key) })
+        };
         Ok(Self(planned.into_iter().map(plan).collect::<Result<_>>()?))
     }
 
     /// The event columns that they read.
     pub(crate) fn columns(&self) -> impl Iterator<Item = &String> {
-        self.0.iter().flat_map(EventExpr::columns)
+        self.0.iter().flat_map(|planned| planned.window.columns())
     }
+}
 
-    fn bounds(&self, events: &RecordBatch) -> Result<Vec<Bounds>> {
-        self.0.iter().map(|window| Bounds::of(&window.values(events)?)).collect()
+/// The rows of events whose time lies below the watermark before them, each with that watermark.
+type EventsBehind = Vec<(u32, i64)>;
+
+/// What stands behind the watermark in some events: the same for all that is counted there.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    /// For each batch: the watermark before it, and its events behind.
+    batches: Vec<(Option<i64>, EventsBehind)>,
+    /// The watermark before all of them.
+    before: Option<i64>,
+    /// The watermark after all of them.
+    after: Option<i64>,
+}
+
+impl Behind {
+    /// Of events that come after others with this watermark.
+    pub(crate) fn of(times: &[Times], before: Option<i64>) -> Self {
+        let mut watermark = before;
+        let of_batch = |times: &Times| {
+            let (start, mut behind) = (watermark, EventsBehind::new());
+            for row in 0..times.times.len() {
+                if let Some(watermark) = watermark
+                    && times.times.is_valid(row)
+                    && times.times.value(row) < watermark
+                {
+                    behind.push((row as u32, watermark));
+                }
+                if times.watermarks.is_valid(row) {
+                    watermark = watermark.max(Some(times.watermarks.value(row)));
+                }
+            }
+            (start, behind)
+        };
+        let batches = times.iter().map(of_batch).collect();
+        Self { batches, before, after: watermark }
     }
 }
 
@@ -120,38 +165,59 @@ impl Bounds {
 }
 
 impl LateCounter {
+    /// Whether this is where the counter is.
+    pub(crate) fn is_at(&self, behind: &Behind) -> bool {
+        self.watermark == behind.before
+    }
+
     /// What counting the events from [`to`](Self::to) to `end` changes, when at most `kept` windows are told one by one.
+    /// `behind` is of these events, after the counter's watermark.
     pub(crate) fn count(
         &self,
         windows: &Windows,
         events: &[RecordBatch],
         times: &[Times],
+        behind: &Behind,
         end: Offset,
         kept: usize,
     ) -> Result<Vec<LateChange>> {
-        let mut watermark = self.watermark;
         let mut late: BTreeMap<Option<Window>, Tally> = BTreeMap::new();
-        for (events, times) in events.iter().zip(times) {
-            let bounds = windows.bounds(events)?;
-            for row in 0..events.num_rows() {
-                if let Some(watermark) = watermark {
-                    let mut came = |window, ended: i64| {
-                        let worst = watermark.saturating_sub(ended);
-                        late.entry(window).or_default().add(Tally { count: 1, worst });
-                    };
-                    let ended = bounds.iter().filter_map(|b| b.of_event(row)).filter(|w| w.end <= watermark);
-                    ended.for_each(|window| came(Some(window), window.end));
-                    if bounds.is_empty() && times.times.is_valid(row) && times.times.value(row) < watermark {
-                        came(None, times.times.value(row));
+        let mut came = |window, ended: i64, watermark: i64| {
+            let worst = watermark.saturating_sub(ended);
+            late.entry(window).or_default().add(Tally { count: 1, worst });
+        };
+        for ((events, times), (before, behind)) in events.iter().zip(times).zip(&behind.batches) {
+            if windows.0.is_empty() {
+                let time = |row: u32| times.times.value(row as usize);
+                behind.iter().for_each(|(row, watermark)| came(None, time(*row), *watermark));
+            }
+            for PlannedWindow { window, of_time } in &windows.0 {
+                let mut look = |bounds: &Bounds, row: usize, watermark: i64| {
+                    let ended = bounds.of_event(row).filter(|window| window.end <= watermark);
+                    ended.into_iter().for_each(|window| came(Some(window), window.end, watermark));
+                };
+                if *of_time {
+                    if !behind.is_empty() {
+                        let rows = UInt32Array::from_iter_values(behind.iter().map(|(row, _)| *row));
+                        let bounds = Bounds::of(&window.values_at(events, &rows)?)?;
+                        behind
+                            .iter()
+                            .enumerate()
+                            .for_each(|(i, (_, watermark))| look(&bounds, i, *watermark));
                     }
+                    continue;
                 }
-                if times.watermarks.is_valid(row) {
-                    watermark = watermark.max(Some(times.watermarks.value(row)));
+                let (bounds, mut watermark) = (Bounds::of(&window.values(events)?)?, *before);
+                for row in 0..events.num_rows() {
+                    watermark.into_iter().for_each(|watermark| look(&bounds, row, watermark));
+                    if times.watermarks.is_valid(row) {
+                        watermark = watermark.max(Some(times.watermarks.value(row)));
+                    }
                 }
             }
         }
         let mut changes = self.changes(late, kept);
-        changes.push(LateChange::To(end, watermark));
+        changes.push(LateChange::To(end, behind.after));
         Ok(changes)
     }
 

@@ -26,15 +26,30 @@ fn stream() -> StreamDef {
     stream_with("t - INTERVAL '2 seconds'")
 }
 
-/// Windows of ten seconds, or none.
-fn windows(session: &SessionContext, windowed: bool) -> Windows {
+/// By what is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Nothing,
+    /// Windows of ten seconds of the event's time.
+    Windows,
+    /// The same, put together from it by other means.
+    Expression,
+}
+
+const EACH: [By; 3] = [By::Nothing, By::Windows, By::Expression];
+
+fn windows(session: &SessionContext, by: By) -> Windows {
     let schema = datafusion::common::DFSchema::try_from(stream().event_schema()).unwrap();
     let start = "date_bin(INTERVAL '10 seconds', t)";
-    let window = format!("named_struct('start', {start}, 'end', {start} + INTERVAL '10 seconds')");
+    let window = match by {
+        By::Windows => "tumble(t, INTERVAL '10 seconds')".to_string(),
+        _ => format!("named_struct('start', {start}, 'end', {start} + INTERVAL '10 seconds')"),
+    };
     let window = session.parse_sql_expr(&window, &schema).unwrap();
     let key = |stream: &str| WindowKey { stream: stream.into(), window: window.clone() };
     // Two cuts with the same window are one.
-    let keys = if windowed { vec![key("s"), key("s"), key("other")] } else { vec![] };
+    let keys = if by == By::Nothing { vec![] } else { vec![key("s"), key("s"), key("other")] };
+    assert_eq!(keys.iter().any(|key| key.is_of("t")), by == By::Windows);
     Windows::plan(session, &stream(), &keys).unwrap()
 }
 
@@ -49,26 +64,27 @@ fn batch(seconds: &[Option<i64>]) -> RecordBatch {
 }
 
 /// Counts events that come `at_once` together.
-fn counted(seconds: &[Option<i64>], windowed: bool, at_once: usize, kept: usize) -> LateCounter {
-    counted_in(&stream(), seconds, windowed, at_once, kept)
+fn counted(seconds: &[Option<i64>], by: By, at_once: usize, kept: usize) -> LateCounter {
+    counted_in(&stream(), seconds, by, at_once, kept)
 }
 
 fn counted_in(
     stream: &StreamDef,
     seconds: &[Option<i64>],
-    windowed: bool,
+    by: By,
     at_once: usize,
     kept: usize,
 ) -> LateCounter {
     let session = twofold_common::session();
     let time = StreamTime::plan(&session, stream).unwrap().unwrap();
-    let windows = windows(&session, windowed);
+    let windows = windows(&session, by);
     let mut counter = LateCounter::default();
     for chunk in seconds.chunks(at_once) {
         let events = [batch(chunk)];
         let end = Offset(counter.to.0 + chunk.len() as u64);
         let times = time.of(&events).unwrap();
-        for change in counter.count(&windows, &events, &times, end, kept).unwrap() {
+        let behind = Behind::of(&times, counter.watermark);
+        for change in counter.count(&windows, &events, &times, &behind, end, kept).unwrap() {
             counter.apply(&change);
         }
     }
@@ -89,30 +105,35 @@ fn told(counter: &LateCounter) -> Vec<Told> {
 fn an_event_is_late_if_its_window_had_ended_when_it_came() {
     // The watermark is 9 after 11, 10 after 12 and 40 after 42.
     let events = [11, 5, 12, 9, 10, 42, 3, 39, 41, 42].map(Some);
-    let late = counted(&events, true, 100, KEPT);
-    assert_eq!(told(&late), [(Some((0, 10)), 2, 30), (Some((30, 40)), 1, 0)]);
-    assert_eq!((late.to, late.watermark, late.total()), (Offset(10), Some(40_000_000_000), 3));
+    for by in [By::Windows, By::Expression] {
+        let late = counted(&events, by, 100, KEPT);
+        assert_eq!(told(&late), [(Some((0, 10)), 2, 30), (Some((30, 40)), 1, 0)]);
+        assert_eq!((late.to, late.watermark, late.total()), (Offset(10), Some(40_000_000_000), 3));
+    }
 }
 
 #[test]
 fn without_windows_an_event_is_late_below_the_watermark() {
     let events = [Some(11), Some(9), Some(8), None, Some(20), Some(17), Some(18)];
-    assert_eq!(told(&counted(&events, false, 100, KEPT)), [(None, 2, 1)]);
+    assert_eq!(told(&counted(&events, By::Nothing, 100, KEPT)), [(None, 2, 1)]);
 }
 
 #[test]
 fn the_first_event_and_one_without_a_time_are_never_late() {
-    assert_eq!(told(&counted(&[Some(-1_000_000), None], true, 1, KEPT)), []);
-    assert_eq!(counted(&[None], true, 1, KEPT).watermark, None);
+    for by in EACH {
+        assert_eq!(told(&counted(&[Some(-1_000_000), None], by, 1, KEPT)), []);
+        assert_eq!(counted(&[None], by, 1, KEPT).watermark, None);
+    }
 }
 
 #[test]
 fn an_event_is_measured_by_those_before_it() {
     let ahead = stream_with("t + INTERVAL '60 seconds'");
-    for (windowed, window) in [(true, Some((0, 10))), (false, None)] {
-        assert_eq!(told(&counted_in(&ahead, &[Some(1)], windowed, 1, KEPT)), []);
-        let second = told(&counted_in(&ahead, &[Some(1), Some(2)], windowed, 2, KEPT));
-        assert_eq!(second, [(window, 1, if windowed { 51 } else { 59 })]);
+    for by in EACH {
+        assert_eq!(told(&counted_in(&ahead, &[Some(1)], by, 1, KEPT)), []);
+        let second = told(&counted_in(&ahead, &[Some(1), Some(2)], by, 2, KEPT));
+        let (window, lateness) = if by == By::Nothing { (None, 59) } else { (Some((0, 10)), 51) };
+        assert_eq!(second, [(window, 1, lateness)]);
     }
 }
 
@@ -124,20 +145,21 @@ fn counts_do_not_depend_on_what_is_read_at_once() {
         (at % 11 != 0).then_some(at / 7 % 300)
     };
     let events: Vec<Option<i64>> = (0..300).map(next).collect();
-    for windowed in [true, false] {
+    for by in EACH {
         for kept in [KEPT, 3, 1, 0] {
-            let all = counted(&events, windowed, events.len(), kept);
+            let all = counted(&events, by, events.len(), kept);
             assert!(all.total() > 100 && all.tallies.keys().flatten().count() <= kept, "{all:?}");
             for at_once in [1, 5, 64] {
-                assert_eq!(counted(&events, windowed, at_once, kept), all, "{windowed} {kept} {at_once}");
+                assert_eq!(counted(&events, by, at_once, kept), all, "{by:?} {kept} {at_once}");
             }
         }
     }
+    assert_eq!(counted(&events, By::Windows, 64, 3), counted(&events, By::Expression, 64, 3));
 }
 
 #[test]
 fn old_windows_become_one_row_without_a_window() {
     let events = [100, 1, 11, 21, 1].map(Some);
-    let all = counted(&events, true, 1, 2);
+    let all = counted(&events, By::Windows, 1, 2);
     assert_eq!(told(&all), [(None, 2, 88), (Some((10, 20)), 1, 78), (Some((20, 30)), 1, 68)]);
 }
