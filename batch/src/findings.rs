@@ -3,8 +3,8 @@
 use crate::segments::FoldedSegment;
 use std::collections::BTreeSet;
 use twofold_common::{
-    AuditMismatch, AuditRun, AuditSummary, Audited, Audits, Digest, Finding, Kept, Result, SegmentState,
-    SpeedStates, State, StateFile, View, difference,
+    AuditMismatch, AuditRun, AuditSummary, Audited, Audits, Digest, Finding, Kept, SegmentState, SpeedStates,
+    State, StateFile, View, difference,
 };
 
 /// The states of so many differences of a view are kept in one run; of the others only the digests.
@@ -69,10 +69,10 @@ impl Findings<'_> {
 
     /// Compares the digests of a batch view's states with those that a full run made at its horizon: the cuts that
     /// differ.
-    pub(crate) fn compare_full(&mut self, incremental: &[Digest], full: &[State]) -> Result<BTreeSet<usize>> {
+    pub(crate) fn compare_full(&mut self, incremental: &[Digest], full: &[Digest]) -> BTreeSet<usize> {
         let mut differing = BTreeSet::new();
-        for (cut, state) in full.iter().enumerate() {
-            let (found, digest) = (incremental.get(cut).copied(), state.digest()?);
+        for (cut, &digest) in full.iter().enumerate() {
+            let found = incremental.get(cut).copied();
             if found != Some(digest) {
                 differing.insert(cut);
             }
@@ -86,27 +86,24 @@ impl Findings<'_> {
                 "a full run gives another state than the batch view has; the full run wins"
             );
         }
-        Ok(differing)
+        differing
     }
 
-    /// Keeps the rows in which the states of a batch view, and those that a full run made, differ.
-    pub(crate) async fn keep_full(&mut self, cuts: &BTreeSet<usize>, incremental: &[State], full: &[State]) {
-        for cut in cuts {
-            let (Some(found), Some(batch)) = (incremental.get(*cut), full.get(*cut)) else { continue };
-            let kept = match difference(found, batch) {
-                Ok((found, batch)) => {
-                    let found = self.put(*cut, &found).await;
-                    Kept { found, batch: self.put(*cut, &batch).await }
-                }
-                Err(e) => {
-                    tracing::warn!(view = self.view.name(), error = %e, "the states that differ are not kept");
-                    continue;
-                }
-            };
-            let of_cut = |f: &&mut Finding| f.audited == Audited::BatchView && f.cut == *cut;
-            if let Some(finding) = self.all.iter_mut().find(of_cut) {
-                finding.kept = kept;
+    /// Keeps the rows in which the states of a batch view, and those that a full run made, differ in a cut.
+    pub(crate) async fn keep_full(&mut self, cut: usize, incremental: &State, full: &State) {
+        let kept = match difference(incremental, full) {
+            Ok((found, batch)) => {
+                let found = self.put(cut, &found).await;
+                Kept { found, batch: self.put(cut, &batch).await }
             }
+            Err(e) => {
+                tracing::warn!(view = self.view.name(), error = %e, "the states that differ are not kept");
+                return;
+            }
+        };
+        let of_cut = |f: &&mut Finding| f.audited == Audited::BatchView && f.cut == cut;
+        if let Some(finding) = self.all.iter_mut().find(of_cut) {
+            finding.kept = kept;
         }
     }
 

@@ -8,6 +8,7 @@ mod findings;
 mod repair;
 mod run;
 mod segments;
+mod spilled;
 mod teller;
 #[cfg(test)]
 mod testing;

@@ -11,10 +11,14 @@
 //!
 //! What is found when states are compared is made durable before anything is published.
 
-use crate::accumulator::Accumulator;
+use crate::accumulator::{Accumulator, Merged};
+use crate::findings::Findings;
 use crate::segments::{Folded, Places, fold_all};
 use crate::teller::Teller;
 use crate::units::{Job, units};
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use datafusion::execution::memory_pool::MemoryLimit;
 use std::sync::Arc;
 use twofold_common::{
     Archive, AuditRun, AuditSummary, BatchManifest, BatchViews, Catalog, Digest, Error, Finding, Horizon,
@@ -23,6 +27,10 @@ use twofold_common::{
 
 /// About how many rows of a state go into one file.
 const FILE_ROWS: usize = 1 << 20;
+/// The states that have gathered on each side of the horizon may take this part of the memory that plans may take.
+const STATES_PART: usize = 8;
+/// About how much memory a worker takes with one segment.
+const WORKER_BYTES: usize = 512 << 20;
 
 /// Tells the time, in nanoseconds since the epoch, UTC.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -213,10 +221,12 @@ impl Batch {
         }
         let total = work.iter().map(|unit| unit.jobs.len()).sum();
         let teller = Arc::new(Teller::new(self, view, run, total, work.len()));
-        let mut below = Accumulator::plan(&self.catalog, view).await?;
-        let mut above = Accumulator::plan(&self.catalog, view).await?;
+        let memory = self.memory();
+        let mut below = Accumulator::within(memory / STATES_PART, &self.catalog, view).await?;
+        let mut above = Accumulator::within(memory / STATES_PART, &self.catalog, view).await?;
         let mut kept = Vec::new();
-        let mut folded = fold_all(self.places(), view, work, options.workers, Some(&teller));
+        let workers = options.workers.min(memory / WORKER_BYTES).max(1);
+        let mut folded = fold_all(self.places(), view, work, workers, Some(&teller));
         while let Some(unit) = folded.recv().await {
             let Folded { segments, states, resumed, kept: unit } = unit?;
             kept.extend(unit);
@@ -237,24 +247,22 @@ impl Batch {
             return Err(Error::Internal(format!("{} of {total} segments were folded", report.segments)));
         }
 
-        let base = match &last {
+        match &last {
             Some(last) if full => {
                 let states = below.finish().await?;
-                let differing = findings.compare_full(&last.body.state_digests, &states)?;
-                report.equals_incremental = Some(differing.is_empty());
-                if !differing.is_empty() {
-                    match self.states(view, last).await {
-                        Ok(incremental) => findings.keep_full(&differing, &incremental, &states).await,
-                        Err(e) => tracing::warn!(error = %e, "the batch view that differs cannot be read"),
+                self.compare_full(view, last, &states, &mut findings, report).await?;
+                for (cut, state) in states.into_iter().enumerate() {
+                    above.add_merged(cut, state).await?;
+                }
+            }
+            Some(last) => {
+                for (cut, files) in last.body.cuts.iter().enumerate() {
+                    for file in files {
+                        above.add(cut, self.state(view, cut, std::slice::from_ref(file)).await?).await?;
                     }
                 }
-                states
             }
-            Some(last) => self.states(view, last).await?,
-            None => Vec::new(),
-        };
-        for (cut, state) in base.into_iter().enumerate() {
-            above.add(cut, state).await?;
+            None => {}
         }
         let states = above.finish().await?;
         report.state_rows = states.iter().map(|state| state.rows() as u64).sum();
@@ -263,6 +271,36 @@ impl Batch {
         report.outcome = self.publish(view, last.as_ref(), &states, report, full).await?;
         self.drop_units(view, kept).await;
         teller.end(report.resumed > 0).await;
+        Ok(())
+    }
+
+    /// How many bytes the plans of the project may take.
+    fn memory(&self) -> usize {
+        match self.catalog.session().runtime_env().memory_pool.memory_limit() {
+            MemoryLimit::Finite(bytes) => bytes,
+            MemoryLimit::Infinite | MemoryLimit::Unknown => usize::MAX,
+        }
+    }
+
+    /// Compares what a full run made of all below the horizon with the batch view.
+    async fn compare_full(
+        &self,
+        view: &View,
+        last: &Versioned<BatchManifest>,
+        states: &[Merged],
+        findings: &mut Findings<'_>,
+        report: &mut ViewReport,
+    ) -> Result<()> {
+        let digests = states.iter().map(Merged::digest).collect::<Result<Vec<_>>>()?;
+        let differing = findings.compare_full(&last.body.state_digests, &digests);
+        report.equals_incremental = Some(differing.is_empty());
+        for cut in differing {
+            let batch = states[cut].whole().await?;
+            match self.state(view, cut, last.body.cuts.get(cut).map_or(&[][..], Vec::as_slice)).await {
+                Ok(incremental) => findings.keep_full(cut, &incremental, &batch).await,
+                Err(e) => tracing::warn!(error = %e, "the batch view that differs cannot be read"),
+            }
+        }
         Ok(())
     }
 
@@ -328,39 +366,53 @@ impl Batch {
         Ok((horizon, jobs))
     }
 
-    /// The states of a batch view, by cut.
-    async fn states(&self, view: &View, manifest: &Versioned<BatchManifest>) -> Result<Vec<State>> {
-        let mut states = Vec::new();
-        for (cut, files) in view.cuts().iter().zip(&manifest.body.cuts) {
-            let mut rows = Vec::new();
-            for file in files {
-                rows.extend(self.batch_views.read_state(file).await?);
-            }
-            states.push(State::from_rows(cut.schema(), cut.keys(), &rows)?);
+    /// What these files hold of the state of a cut.
+    async fn state(&self, view: &View, cut: usize, files: &[StateFile]) -> Result<State> {
+        let cut =
+            view.cuts().get(cut).ok_or_else(|| Error::Internal(format!("the view has no cut {cut}")))?;
+        let mut rows = Vec::new();
+        for file in files {
+            rows.extend(self.batch_views.read_state(file).await?);
         }
-        Ok(states)
+        State::from_rows(cut.schema(), cut.keys(), &rows)
+    }
+
+    /// Writes the files of a cut's state, each with the keys above those of the one before.
+    async fn write(&self, view: &View, cut: usize, state: &Merged) -> Result<Vec<StateFile>> {
+        let fingerprint = view.fingerprint().to_string();
+        let rows = state.rows();
+        let of_file = rows.div_ceil(rows.div_ceil(FILE_ROWS).max(1));
+        let mut pieces = state.pieces(of_file);
+        let (mut files, mut gathered, mut last) = (Vec::new(), Vec::new(), false);
+        while !last {
+            match pieces.next().await? {
+                Some(piece) => gathered.push(piece.batch().clone()),
+                None => last = true,
+            }
+            let rows: usize = gathered.iter().map(RecordBatch::num_rows).sum();
+            // Of a state without rows there is one file, too.
+            if rows >= of_file.max(1) || last && (rows > 0 || files.is_empty()) {
+                let batch = concat_batches(view.cuts()[cut].schema(), &std::mem::take(&mut gathered))?;
+                let file =
+                    self.batch_views.write_state(view.name(), &fingerprint, cut, files.len(), &batch).await?;
+                files.push(file);
+            }
+        }
+        Ok(files)
     }
 
     async fn publish(
         &self,
         view: &View,
         last: Option<&Versioned<BatchManifest>>,
-        states: &[State],
+        states: &[Merged],
         report: &ViewReport,
         full: bool,
     ) -> Result<Outcome> {
         let fingerprint = report.fingerprint.to_string();
         let (mut cuts, mut state_digests) = (Vec::new(), Vec::new());
         for (cut, state) in states.iter().enumerate() {
-            let mut files: Vec<StateFile> = Vec::new();
-            for (bucket, part) in state.buckets(state.rows().div_ceil(FILE_ROWS).max(1))?.iter().enumerate() {
-                let file = self
-                    .batch_views
-                    .write_state(view.name(), &fingerprint, cut, bucket, part.batch())
-                    .await?;
-                files.push(file);
-            }
-            cuts.push(files);
+            cuts.push(self.write(view, cut, state).await?);
             state_digests.push(state.digest()?);
         }
         // What was found of earlier segments stays true, until a full run looks at them again.

@@ -50,7 +50,7 @@ impl Digest {
 }
 
 /// The digest of byte strings that come one by one: see [`Digest::of_parts`].
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct DigestOfParts {
     hasher: blake3::Hasher,
     /// What is not hashed yet: much at once is hashed many times as fast.

@@ -60,6 +60,7 @@ mod sql;
 mod sql_type;
 mod state;
 mod state_file;
+mod state_pieces;
 mod state_table;
 mod store;
 pub mod stream;
@@ -121,8 +122,9 @@ pub use snapshot::{
 };
 pub use sorted::is_ordered;
 pub use sql_type::sql_type;
-pub use state::{STATE_FORMAT, State, conform};
+pub use state::{STATE_FORMAT, State, StateDigest, conform};
 pub use state_file::StateFile;
+pub use state_pieces::{HeldPieces, MergedPieces, StatePieces};
 pub use state_table::StateTable;
 pub use store::{Name, Object, Store};
 pub use stream::{Deduplicate, StreamDef};

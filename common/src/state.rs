@@ -95,17 +95,8 @@ impl State {
 
     /// The digest of the state's content: its schema and its rows, in the row encoding.
     pub fn digest(&self) -> Result<Digest> {
-        let schema: String = self
-            .batch
-            .schema_ref()
-            .fields()
-            .iter()
-            .map(|f| format!("{} {};", f.name(), f.data_type()))
-            .collect();
-        let header = format!("state {STATE_FORMAT} keys {} {schema}", self.keys);
-        let mut digest = DigestOfParts::default();
-        digest.add(header.as_bytes());
-        for_each_row(&self.batch, self.batch.num_columns(), |row| digest.add(row))?;
+        let mut digest = StateDigest::new(self.batch.schema_ref(), self.keys);
+        digest.add(self)?;
         Ok(digest.finish())
     }
 
@@ -160,25 +151,30 @@ impl State {
         let batches = batches.collect::<Result<Vec<_>>>()?;
         Ok(Self { keys, batch: concat_batches(&schema, &batches)? })
     }
+}
 
-    /// The state cut into `buckets` states by a hash of the key, for storing large states as several files.
-    pub fn buckets(&self, buckets: usize) -> Result<Vec<State>> {
-        if buckets <= 1 || self.keys == 0 {
-            return Ok(vec![self.clone()]);
-        }
-        let mut rows = vec![Vec::new(); buckets];
-        let mut number = 0..u32::try_from(self.batch.num_rows()).map_err(too_large)?;
-        for_each_row(&self.batch, self.keys, |key| {
-            let digest = Digest::of(key);
-            let hash = u64::from_le_bytes(digest.as_bytes()[..8].try_into().unwrap_or_default());
-            rows[(hash % buckets as u64) as usize].extend(number.next());
-        })?;
-        rows.into_iter()
-            .map(|rows| {
-                let batch = take_record_batch(&self.batch, &UInt32Array::from(rows))?;
-                Ok(State { keys: self.keys, batch })
-            })
-            .collect()
+/// The [digest](State::digest) of a state that comes in pieces, in the order of the keys.
+#[derive(Debug)]
+pub struct StateDigest(DigestOfParts);
+
+impl StateDigest {
+    /// The digest of no pieces: that of the empty state.
+    pub fn new(schema: &SchemaRef, keys: usize) -> Self {
+        let columns = schema.fields().iter().map(|f| format!("{} {};", f.name(), f.data_type()));
+        let header = format!("state {STATE_FORMAT} keys {keys} {}", columns.collect::<String>());
+        let mut digest = DigestOfParts::default();
+        digest.add(header.as_bytes());
+        Self(digest)
+    }
+
+    /// Goes on with the next piece.
+    pub fn add(&mut self, piece: &State) -> Result<()> {
+        for_each_row(&piece.batch, |row| self.0.add(row))
+    }
+
+    /// The digest of the pieces.
+    pub fn finish(self) -> Digest {
+        self.0.finish()
     }
 }
 
@@ -260,17 +256,17 @@ pub(crate) fn encode(batch: &RecordBatch, columns: usize) -> Result<Rows> {
     Ok(converter(batch, columns)?.convert_columns(&batch.columns()[..columns])?)
 }
 
-/// The same, row by row: of a large batch not all of them at once.
-fn for_each_row(batch: &RecordBatch, columns: usize, mut each: impl FnMut(&[u8])) -> Result<()> {
+/// All columns of each row as bytes, row by row: of a large batch not all of them at once.
+fn for_each_row(batch: &RecordBatch, mut each: impl FnMut(&[u8])) -> Result<()> {
     if batch.num_rows() == 0 {
         return Ok(());
     }
-    let converter = converter(batch, columns)?;
+    let converter = converter(batch, batch.num_columns())?;
     let mut rows = converter.empty_rows(batch.num_rows().min(ROWS_AT_ONCE), 0);
     for at in (0..batch.num_rows()).step_by(ROWS_AT_ONCE) {
         let some = batch.slice(at, ROWS_AT_ONCE.min(batch.num_rows() - at));
         rows.clear();
-        converter.append(&mut rows, &some.columns()[..columns])?;
+        converter.append(&mut rows, some.columns())?;
         rows.iter().for_each(|row| each(row.data()));
     }
     Ok(())
@@ -378,16 +374,5 @@ mod tests {
         let rows: Vec<_> = names.iter().map(|k| (Some(k.as_str()), 1)).collect();
         let few = State::from_rows(&schema(), 1, &[batch(&rows).slice(100, 3)]).unwrap();
         assert!(few.memory() < 8192, "{} bytes for three rows", few.memory());
-    }
-
-    #[test]
-    fn buckets_share_no_key_and_lose_none() {
-        let names: Vec<String> = (0..100).map(|i| format!("k{i}")).collect();
-        let rows: Vec<_> = names.iter().enumerate().map(|(i, k)| (Some(k.as_str()), i as i64)).collect();
-        let state = state(&rows);
-        let buckets = state.buckets(4).unwrap();
-        assert!(buckets.iter().all(|b| b.rows() > 5), "spread by hash");
-        let all: Vec<RecordBatch> = buckets.iter().map(|b| b.batch().clone()).collect();
-        assert_eq!(State::from_rows(&schema(), 1, &all).unwrap().batch(), state.batch());
     }
 }

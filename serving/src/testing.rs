@@ -125,7 +125,9 @@ impl World {
             let merged = merger.unwrap().merge(&states).await.unwrap();
             state_digests.push(merged.digest().unwrap());
             let mut files = Vec::new();
-            for (bucket, state) in merged.buckets(2).unwrap().iter().enumerate() {
+            let half = merged.rows().div_ceil(2);
+            let halves = [merged.slice(0, half), merged.slice(half, merged.rows() - half)];
+            for (bucket, state) in halves.iter().enumerate() {
                 let written =
                     self.batch_views.write_state(view.name(), &fingerprint, cut, bucket, state.batch());
                 files.push(written.await.unwrap());
