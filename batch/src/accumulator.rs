@@ -123,8 +123,10 @@ impl Gathered {
         let pending = std::mem::take(&mut self.pending);
         let merged = self.merger.merge(&pending).await?;
         drop(pending);
-        let digest = self.digest();
-        self.spilled.push(Spilled::write(digest, &mut HeldPieces::new(merged, PIECE_ROWS)).await?);
+        if merged.rows() > 0 {
+            let digest = self.digest();
+            self.spilled.push(Spilled::write(digest, &mut HeldPieces::new(merged, PIECE_ROWS)).await?);
+        }
         Ok(())
     }
 
