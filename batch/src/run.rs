@@ -377,11 +377,11 @@ impl Batch {
         State::from_rows(cut.schema(), cut.keys(), &rows)
     }
 
-    /// Writes the files of a cut's state, each with the keys above those of the one before.
-    async fn write(&self, view: &View, cut: usize, state: &Merged) -> Result<Vec<StateFile>> {
+    /// Writes the files of a cut's state, of at most about so many rows, each with the keys above those of the one before.
+    async fn write(&self, view: &View, cut: usize, state: &Merged, most: usize) -> Result<Vec<StateFile>> {
         let fingerprint = view.fingerprint().to_string();
         let rows = state.rows();
-        let of_file = rows.div_ceil(rows.div_ceil(FILE_ROWS).max(1));
+        let of_file = rows.div_ceil(rows.div_ceil(most).max(1));
         let mut pieces = state.pieces(of_file);
         let (mut files, mut gathered, mut last) = (Vec::new(), Vec::new(), false);
         while !last {
@@ -412,7 +412,7 @@ impl Batch {
         let fingerprint = report.fingerprint.to_string();
         let (mut cuts, mut state_digests) = (Vec::new(), Vec::new());
         for (cut, state) in states.iter().enumerate() {
-            cuts.push(self.write(view, cut, state).await?);
+            cuts.push(self.write(view, cut, state, FILE_ROWS).await?);
             state_digests.push(state.digest()?);
         }
         // What was found of earlier segments stays true, until a full run looks at them again.

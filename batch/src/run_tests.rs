@@ -1,5 +1,6 @@
 use super::*;
 use crate::testing::{Held, World, wrong};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -283,4 +284,50 @@ async fn findings_that_cannot_be_kept_do_not_stop_the_run() {
     let report = world.run(false, None).await;
     assert_eq!(report.outcome, Outcome::Published(1));
     assert!(report.unkept.unwrap().contains(&path));
+}
+
+/// A batch run goes on from a state in several files, whichever keys each of them has.
+#[tokio::test]
+async fn a_state_in_several_files_is_gone_on_from() {
+    let world = World::new().await;
+    world.archive(0, 3, same).await;
+    world.run(false, None).await;
+    let batch = world.batch();
+    let last = world.batch_views.latest("counts", &world.fingerprint()).await.unwrap().unwrap();
+    let whole = batch.state(world.view(), 0, &last.body.cuts[0]).await.unwrap();
+    assert_eq!(whole.rows(), 3);
+
+    let files = batch.write(world.view(), 0, &Merged::Held(whole.clone()), 2).await.unwrap();
+    assert_eq!(files.iter().map(|file| file.rows).collect::<Vec<_>>(), [2, 1]);
+    let mut rows = Vec::new();
+    for file in &files {
+        rows.extend(world.batch_views.read_state(file).await.unwrap());
+    }
+    let in_order = concat_batches(whole.batch().schema_ref(), &rows).unwrap();
+    assert_eq!(&in_order, whole.batch(), "each file has the keys above those of the one before");
+    let none = Merged::Held(whole.slice(0, 0));
+    assert_eq!(batch.write(world.view(), 0, &none, 2).await.unwrap().len(), 1, "a file without rows");
+
+    // As earlier versions cut it: the first and the last key, and the one between them.
+    let ends = [whole.batch().slice(0, 1), whole.batch().slice(2, 1)];
+    let ends = State::from_rows(whole.batch().schema_ref(), whole.keys(), &ends).unwrap();
+    let mut scattered = Vec::new();
+    for state in [ends, whole.slice(1, 1)] {
+        scattered.extend(batch.write(world.view(), 0, &Merged::Held(state), 2).await.unwrap());
+    }
+    for files in [files, scattered] {
+        let last = world.batch_views.latest("counts", &world.fingerprint()).await.unwrap().unwrap();
+        let body = BatchManifest { cuts: vec![files], ..last.body };
+        // The state is that of three segments: what has come since is folded again.
+        let horizon = BTreeMap::from([(
+            "clicks".to_string(),
+            BTreeMap::from([(Partition(0), Offset(3 * crate::testing::ROWS)), (Partition(1), Offset(0))]),
+        )]);
+        let body = BatchManifest { horizon, state_digests: vec![whole.digest().unwrap()], ..body };
+        world.batch_views.publish(Some(last.version), &body).await.unwrap();
+        world.archive(0, 1, same).await;
+        let report = world.run(false, None).await;
+        assert!(matches!(report.outcome, Outcome::Published(_)) && report.agrees(), "{report:?}");
+        assert!(world.run(true, None).await.agrees(), "a full run comes to something else");
+    }
 }

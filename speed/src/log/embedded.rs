@@ -8,8 +8,9 @@
 //! they come from, in parallel. What waits to be written is bounded: beyond [`ROOM_BYTES`], `append` waits. An
 //! `append` whose future is dropped may still become durable.
 //!
-//! What was just appended is read from memory ([`tail`](super::tail)). Other reads take a snapshot of the file, on tokio's threads for blocking work: a cold read waits for the disk, and a
-//! warm one checks and copies the batch, up to some milliseconds that should not hold up an async worker.
+//! What was just appended is read from memory ([`tail`](super::tail)). Other reads take a snapshot of the file, on tokio's
+//! threads for blocking work: a cold read waits for the disk, and a warm one checks and copies the batch, up to some
+//! milliseconds that should not hold up an async worker.
 //!
 //! It fails with `Conflict` if another process holds the file, `Corrupt` if the file is damaged or newer, and
 //! `Unavailable` if the disk fails. Then the file is opened anew by itself, at once and again and again; what was durable
