@@ -199,18 +199,21 @@ impl Worker {
 
     async fn fold_segment(&self, folders: &mut [Folder], job: &Job) -> Result<Vec<(usize, State)>> {
         let reads = |cut: usize| self.view.cuts()[cut].streams().contains(&job.stream);
-        let mut columns: Vec<String> = folders
-            .iter()
-            .enumerate()
-            .filter(|(cut, _)| reads(*cut))
-            .flat_map(|(_, f)| f.columns(&job.stream))
-            .collect();
+        let mut reading: Vec<(usize, &mut Folder)> =
+            folders.iter_mut().enumerate().filter(|(cut, _)| reads(*cut)).collect();
+        let mut columns: Vec<String> = reading.iter().flat_map(|(_, f)| f.columns(&job.stream)).collect();
         columns.sort();
         columns.dedup();
         let schema = self.places.catalog.stream(&job.stream)?.event_schema();
-        let events = self.places.archive.read_segment(&job.segment, &schema, Some(&columns)).await?;
+        let archive = &self.places.archive;
+        if let [(cut, folder)] = &mut reading[..] {
+            let events = archive.open_segment(&job.segment, &schema, Some(&columns)).await?;
+            let state = folder.fold_each(&job.stream, events).await;
+            return Ok(vec![(*cut, state.map_err(|e| self.name_segment(e, job))?)]);
+        }
+        let events = archive.read_segment(&job.segment, &schema, Some(&columns)).await?;
         let mut states = Vec::new();
-        for (cut, folder) in folders.iter_mut().enumerate().filter(|(cut, _)| reads(*cut)) {
+        for (cut, folder) in reading {
             let state = folder.fold(&job.stream, &events).await.map_err(|e| self.name_segment(e, job))?;
             states.push((cut, state));
         }

@@ -77,8 +77,16 @@ mod tests {
     fn job(stream: &str, partition: u32, start: u64, rows: u64) -> Job {
         let range = OffsetRange::new(Offset(start), Offset(start + 10));
         let (digest, path) = (Digest::of(&start.to_le_bytes()), String::new());
-        let segment =
-            Segment { range, rows, bytes: 1, digest, path, watermark: None, states: BTreeMap::new() };
+        let segment = Segment {
+            range,
+            rows,
+            bytes: 1,
+            digest,
+            footer: None,
+            path,
+            watermark: None,
+            states: BTreeMap::new(),
+        };
         Job { stream: stream.into(), partition: Partition(partition), segment }
     }
 

@@ -13,6 +13,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::Failpoint;
 use crate::manifest::{Manifests, Versioned};
+use crate::off_thread::off_thread;
 use crate::offset::{OffsetRange, Partition};
 use crate::parquet_file::{self, ParquetFile};
 use crate::store::{Store, path_part};
@@ -21,6 +22,7 @@ use crate::stream_manifest::{Evolution, Segment, StreamManifest, evolve};
 use arrow::array::{AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Int32Type, Int64Type, Schema, SchemaRef};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// The directory of all streams.
@@ -136,8 +138,8 @@ impl Archive {
         })
         .await?;
         Failpoint::SegmentWritten.reach();
-        let ParquetFile { path, rows, bytes, digest } = file;
-        Ok(Segment { range, rows, bytes, digest, path, watermark, states })
+        let ParquetFile { path, rows, bytes, digest, footer } = file;
+        Ok(Segment { range, rows, bytes, digest, footer, path, watermark, states })
     }
 
     /// Makes `segments` part of the archive, all or none, by publishing the version after `after`.
@@ -216,32 +218,64 @@ impl Archive {
         schema: &SchemaRef,
         columns: Option<&[String]>,
     ) -> Result<Vec<RecordBatch>> {
+        let events = self.open_segment(segment, schema, columns).await?;
+        off_thread(move || events.collect()).await
+    }
+
+    /// The same events, decoded batch by batch while they are read. The file is verified before.
+    ///
+    /// # Errors
+    /// Those of [`read_segment`](Self::read_segment): what is wrong with rows is told where they are read.
+    pub async fn open_segment(
+        &self,
+        segment: &Segment,
+        schema: &SchemaRef,
+        columns: Option<&[String]>,
+    ) -> Result<SegmentEvents> {
         let wanted = project(schema, columns)?;
         let names: Vec<String> = wanted.fields().iter().map(|field| field.name().clone()).collect();
-        let path = &segment.path;
+        let path = segment.path.clone();
         let file = file_of(segment);
-        let aside = ParquetFile { path: set_aside(path), ..file.clone() };
+        let aside = ParquetFile { path: set_aside(&path), ..file.clone() };
+        let open = |file| parquet_file::open(&self.store, file, Some(&names));
         // What was named while it was being collected is aside for a moment, or until the collector comes again.
-        let (_, batches) = match parquet_file::read(&self.store, &file, Some(Vec::clone(&names))).await {
-            Err(e) if e.kind() == Kind::NotFound => {
-                match parquet_file::read(&self.store, &aside, Some(Vec::clone(&names))).await {
-                    Err(e) if e.kind() == Kind::NotFound => {
-                        parquet_file::read(&self.store, &file, Some(names)).await
-                    }
-                    read => read,
-                }
-            }
-            read => read,
+        let rows = match open(&file).await {
+            Err(e) if e.kind() == Kind::NotFound => match open(&aside).await {
+                Err(e) if e.kind() == Kind::NotFound => open(&file).await,
+                opened => opened,
+            },
+            opened => opened,
         }?;
-        let adapted = batches.iter().map(|batch| conform(batch, &wanted));
-        adapted.collect::<Result<_>>().map_err(|e| match e {
-            Error::Corrupt { reason, .. } => Error::corrupt(path, reason),
-            e => e,
-        })
+        Ok(SegmentEvents { rows, wanted, path })
     }
 
     fn manifests(&self, stream: &str) -> Manifests<StreamManifest> {
         Manifests::new(self.store.clone(), format!("{}/manifest", stream_dir(stream)), STREAM_MANIFEST)
+    }
+}
+
+/// The events of a segment by offset, decoded while they are read: see [`Archive::open_segment`].
+pub struct SegmentEvents {
+    rows: parquet_file::Rows,
+    wanted: SchemaRef,
+    path: String,
+}
+
+impl fmt::Debug for SegmentEvents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SegmentEvents").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Iterator for SegmentEvents {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.rows.next()?;
+        Some(batch.and_then(|batch| conform(&batch, &self.wanted)).map_err(|e| match e {
+            Error::Corrupt { reason, .. } => Error::corrupt(&self.path, reason),
+            e => e,
+        }))
     }
 }
 
@@ -251,8 +285,8 @@ pub(crate) fn set_aside(path: &str) -> String {
 }
 
 fn file_of(segment: &Segment) -> ParquetFile {
-    let Segment { rows, bytes, digest, ref path, .. } = *segment;
-    ParquetFile { path: path.clone(), rows, bytes, digest }
+    let Segment { rows, bytes, digest, footer, ref path, .. } = *segment;
+    ParquetFile { path: path.clone(), rows, bytes, digest, footer }
 }
 
 /// Where a stream's files are; rejected events lie beside those of the stream that they were rejected from.

@@ -120,7 +120,7 @@ impl Audits {
     /// # Errors
     /// `Corrupt` if the file is damaged or of other columns; `NotFound` if it is gone.
     pub async fn kept(&self, file: &StateFile, cut: &Cut) -> Result<State> {
-        let (_, rows) = parquet_file::read(&self.store, &parquet(file), None).await?;
+        let (_, rows) = parquet_file::read(&self.store, &file.file(), None).await?;
         let rows = rows.iter().map(|batch| crate::state::conform(batch, cut.schema(), || file.path.clone()));
         State::from_rows(cut.schema(), cut.keys(), &rows.collect::<Result<Vec<_>>>()?)
     }
@@ -140,7 +140,7 @@ impl Audits {
     async fn read(&self, files: &[StateFile]) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         for file in files {
-            let (_, batches) = parquet_file::read(&self.store, &parquet(file), None).await?;
+            let (_, batches) = parquet_file::read(&self.store, &file.file(), None).await?;
             for batch in &batches {
                 let read = Finding::from_stored(batch).map_err(|reason| Error::corrupt(&file.path, reason));
                 findings.extend(read?);
@@ -162,7 +162,7 @@ impl Audits {
         name: impl FnOnce(&crate::Digest) -> String,
     ) -> Result<StateFile> {
         let file = parquet_file::write(&self.store, batch.schema(), vec![batch], about, name).await?;
-        let ParquetFile { path, rows, bytes, digest } = file;
+        let ParquetFile { path, rows, bytes, digest, .. } = file;
         Ok(StateFile { path, rows, bytes, digest })
     }
 
@@ -185,10 +185,6 @@ fn about(kind: &str, view: &str, fingerprint: &str) -> About {
         ("twofold.file.view", view.to_string()),
         ("twofold.file.fingerprint", fingerprint.to_string()),
     ]
-}
-
-fn parquet(file: &StateFile) -> ParquetFile {
-    ParquetFile { path: file.path.clone(), rows: file.rows, bytes: file.bytes, digest: file.digest }
 }
 
 /// What may go of findings: old manifests, and files of findings that the newest does not name, because they were

@@ -170,7 +170,7 @@ impl BatchViews {
         })
         .await?;
         Failpoint::BatchStateWritten.reach();
-        let ParquetFile { path, rows, bytes, digest } = file;
+        let ParquetFile { path, rows, bytes, digest, .. } = file;
         Ok(StateFile { path, rows, bytes, digest })
     }
 

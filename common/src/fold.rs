@@ -11,7 +11,7 @@
 use crate::cut::{Cut, Kind};
 use crate::engine;
 use crate::error::Result;
-use crate::scan::{Slot, SlotTable, Source, bind, columns_read};
+use crate::scan::{Slot, SlotTable, Source, bind, columns_read, scans};
 use crate::sorted::rows_of_key;
 use crate::state::State;
 use crate::union::union;
@@ -97,9 +97,37 @@ impl Folder {
         if let Some(slot) = self.slots.get(stream) {
             slot.fill(events.to_vec());
         }
+        self.run().await
+    }
+
+    /// The same of events that are made while they are folded, a batch at a time, so that they need not be in memory
+    /// together: unless the fold looks at them more than once.
+    ///
+    /// # Errors
+    /// The first that `events` gives; those of [`fold`](Self::fold).
+    pub async fn fold_each(
+        &mut self,
+        stream: &str,
+        events: impl Iterator<Item = Result<RecordBatch>> + Send + 'static,
+    ) -> Result<State> {
+        match self.slots.get(stream) {
+            Some(slot) if scans(&self.runnable.plan, slot) == 1 => slot.fill_while_read(Box::new(events)),
+            Some(slot) => slot.fill(events.collect::<Result<_>>()?),
+            None => {}
+        }
+        self.run().await
+    }
+
+    async fn run(&self) -> Result<State> {
         let rows = self.runnable.run().await;
-        self.slots.values().for_each(|slot| slot.fill(Vec::new()));
-        State::from_rows(&self.schema, self.keys, &rows?)
+        let mut failed = None;
+        for slot in self.slots.values() {
+            failed = slot.clear().or(failed);
+        }
+        match failed {
+            Some(e) => Err(e),
+            None => State::from_rows(&self.schema, self.keys, &rows?),
+        }
     }
 }
 

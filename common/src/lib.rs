@@ -18,6 +18,7 @@ mod batch_progress;
 mod batch_view;
 mod calls;
 mod catalog;
+mod chunks;
 mod config;
 mod coverage;
 mod cut;
@@ -43,6 +44,7 @@ mod log;
 mod manifest;
 mod meaning;
 mod memory;
+mod off_thread;
 mod offset;
 mod order;
 mod parquet_file;
@@ -80,12 +82,13 @@ mod windowed;
 mod windows;
 pub mod wire;
 
-pub use archive::{Archive, NewSegment};
+pub use archive::{Archive, NewSegment, SegmentEvents};
 pub use audit::{AUDIT, AuditRun, AuditTotals, Audited, Finding, Kept};
 pub use audits::Audits;
 pub use batch_progress::BatchProgress;
 pub use batch_view::{AuditMismatch, AuditSummary, BatchManifest, BatchViews};
 pub use catalog::Catalog;
+pub use chunks::Footer;
 pub use config::duration::duration;
 pub use config::{
     AlertsConfig, ArchiveConfig, BatchConfig, CONFIG_FILE, Config, IngestConfig, LimitsConfig, Listening,

@@ -4,20 +4,27 @@
 //! `read(write(batches)) = batches`, down to the bits of a float. What does not have the length and digest that its
 //! manifest says is `Corrupt`, never rows.
 
+use crate::chunks::{self, CHUNKS_KEY, Footer, Parts};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::foreign;
 use crate::manifest::check_format;
+use crate::off_thread::off_thread;
 use crate::store::Store;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 use parquet::arrow::arrow_writer::ArrowWriter;
 use parquet::basic::Compression;
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use parquet::file::reader::ChunkReader;
+use std::fmt::Display;
 use std::sync::Arc;
 
 /// The newest format of files that this version reads, and the one that it writes.
@@ -34,6 +41,8 @@ pub(crate) struct ParquetFile {
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
     pub(crate) digest: Digest,
+    /// If it is known: then it can be verified column by column.
+    pub(crate) footer: Option<Footer>,
 }
 
 /// What a file says about itself, for people and other tools: the manifest decides.
@@ -48,33 +57,149 @@ pub(crate) async fn write(
     path: impl FnOnce(&Digest) -> String,
 ) -> Result<ParquetFile> {
     let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-    let (bytes, digest) = off_thread(move || {
+    let (bytes, digest, footer) = off_thread(move || {
         let bytes = encode(&schema, &batches, about, FORMAT)?;
-        let digest = Digest::of(&bytes);
-        Ok((bytes, digest))
+        let (digest, footer) = (Digest::of(&bytes), Footer::of(&bytes));
+        Ok((bytes, digest, footer))
     })
     .await?;
-    let file = ParquetFile { path: path(&digest), rows, bytes: bytes.len() as u64, digest };
+    let file = ParquetFile { path: path(&digest), rows, bytes: bytes.len() as u64, digest, footer };
     // Over what may be there: the name holds the digest, so it is the same bytes, and now too young for gc.
     store.put(&file.path, bytes).await?;
     fetch(store, &file).await?;
     Ok(file)
 }
 
-/// The rows of `file`, in stored order: all columns, or those of `columns` that it has. No batch is empty.
+/// The rows of `file`, in stored order: all columns, or those of `columns` that it has.
 pub(crate) async fn read(
     store: &Store,
     file: &ParquetFile,
-    columns: Option<Vec<String>>,
+    columns: Option<&[String]>,
 ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let rows = open(store, file, columns).await?;
+    off_thread(move || Ok((Arc::clone(&rows.schema), rows.collect::<Result<_>>()?))).await
+}
+
+/// The same, decoded batch by batch while they are read. What is decoded is verified before: the whole file, or its
+/// footer and the columns that are wanted.
+pub(crate) async fn open(store: &Store, file: &ParquetFile, columns: Option<&[String]>) -> Result<Rows> {
+    if let (Some(footer), Some(columns)) = (file.footer, columns)
+        && let Some(rows) = open_columns(store, file, footer, columns).await?
+    {
+        return Ok(rows);
+    }
     let bytes = fetch(store, file).await?;
-    let file = file.clone();
-    off_thread(move || {
-        let decoded = foreign::guard(|| decode(&file, bytes, columns.as_deref()));
-        decoded
-            .unwrap_or_else(|panic| Err(Error::corrupt(&file.path, format!("not readable Parquet: {panic}"))))
+    guarded(&file.path, || {
+        let metadata = metadata(file, &bytes)?;
+        Rows::decode(file, metadata, bytes, columns)
     })
-    .await
+}
+
+/// `None` if the file has no digests of its columns.
+async fn open_columns(
+    store: &Store,
+    file: &ParquetFile,
+    footer: Footer,
+    columns: &[String],
+) -> Result<Option<Rows>> {
+    let Some(start) = file.bytes.checked_sub(footer.bytes) else {
+        let reason = format!("a footer of {} bytes in a file of {}", footer.bytes, file.bytes);
+        return Err(Error::corrupt(&file.path, reason));
+    };
+    let mut parts = Parts::new(file.bytes);
+    parts.read(store, &file.path, &[(start..file.bytes, footer.digest)]).await?;
+    let (metadata, wanted) = guarded(&file.path, || {
+        let metadata = metadata(file, &parts)?;
+        let (_, mask) = projection(&metadata, Some(columns));
+        let wanted = chunks::wanted(metadata.metadata(), &mask);
+        Ok((metadata, wanted.map_err(|e| Error::corrupt(&file.path, e))?))
+    })?;
+    let Some(wanted) = wanted else { return Ok(None) };
+    parts.read(store, &file.path, &wanted).await?;
+    guarded(&file.path, || Rows::decode(file, metadata, parts, Some(columns))).map(Some)
+}
+
+fn metadata(file: &ParquetFile, reader: &impl ChunkReader) -> Result<ArrowReaderMetadata> {
+    let metadata = ArrowReaderMetadata::load(reader, ArrowReaderOptions::new())
+        .map_err(|e| unreadable(&file.path, &e))?;
+    let about = metadata.metadata().file_metadata().key_value_metadata();
+    check_format(&file.path, format_of(about), FORMAT)?;
+    Ok(metadata)
+}
+
+/// Which of the file's columns are wanted, by number and as Parquet has it.
+fn projection(metadata: &ArrowReaderMetadata, columns: Option<&[String]>) -> (Vec<usize>, ProjectionMask) {
+    let schema = metadata.schema();
+    let wanted: Vec<usize> = (0..schema.fields().len())
+        .filter(|i| columns.is_none_or(|names| names.contains(schema.field(*i).name())))
+        .collect();
+    let mask = ProjectionMask::roots(metadata.parquet_schema(), wanted.iter().copied());
+    (wanted, mask)
+}
+
+/// The rows of a file, in stored order, decoded while they are read. No batch is empty; nothing comes after an error.
+pub(crate) struct Rows {
+    file: ParquetFile,
+    schema: SchemaRef,
+    /// `None` after the end.
+    reader: Option<ParquetRecordBatchReader>,
+    found: u64,
+}
+
+impl Rows {
+    fn decode(
+        file: &ParquetFile,
+        metadata: ArrowReaderMetadata,
+        reader: impl ChunkReader + 'static,
+        columns: Option<&[String]>,
+    ) -> Result<Self> {
+        let (wanted, mask) = projection(&metadata, columns);
+        let schema = without_our_keys(&metadata.schema().project(&wanted)?);
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(reader, metadata);
+        let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build();
+        let reader = reader.map_err(|e| unreadable(&file.path, &e))?;
+        Ok(Self { file: file.clone(), schema, reader: Some(reader), found: 0 })
+    }
+
+    fn read(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(reader) = &mut self.reader else { return Ok(None) };
+        let Some(batch) = reader.next().transpose().map_err(|e| unreadable(&self.file.path, &e))? else {
+            self.reader = None;
+            let (found, expected) = (self.found, self.file.rows);
+            return match found == expected {
+                true => Ok(None),
+                false => {
+                    Err(Error::corrupt(&self.file.path, format!("expected {expected} rows, found {found}")))
+                }
+            };
+        };
+        self.found += batch.num_rows() as u64;
+        let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let columns = batch.columns().to_vec();
+        Ok(Some(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &rows)?))
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let path = self.file.path.clone();
+        let read = guarded(&path, || self.read());
+        if read.is_err() {
+            self.reader = None;
+        }
+        read.transpose()
+    }
+}
+
+/// What `decode` gives; that the file is damaged if it panics.
+fn guarded<T>(path: &str, decode: impl FnOnce() -> Result<T>) -> Result<T> {
+    foreign::guard(decode).unwrap_or_else(|panic| Err(unreadable(path, &panic)))
+}
+
+fn unreadable(path: &str, e: &dyn Display) -> Error {
+    Error::corrupt(path, format!("not readable Parquet: {e}"))
 }
 
 /// Checks the bytes of `file`, without decoding them.
@@ -105,51 +230,28 @@ async fn fetch(store: &Store, file: &ParquetFile) -> Result<Bytes> {
 }
 
 fn encode(schema: &SchemaRef, batches: &[RecordBatch], about: About, format: u64) -> Result<Bytes> {
-    let about = [(FORMAT_KEY, format.to_string())].into_iter().chain(about);
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(Default::default()))
-        .set_key_value_metadata(Some(about.map(|(k, v)| KeyValue::new(k.to_string(), v)).collect()))
-        .build();
+    let properties = properties(about, format).build();
     let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties))?;
     for batch in batches {
         writer.write(batch)?;
     }
-    Ok(writer.into_inner()?.into())
+    finish(writer)
 }
 
-fn decode(
-    file: &ParquetFile,
-    bytes: Bytes,
-    columns: Option<&[String]>,
-) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    let damaged =
-        |e: &dyn std::fmt::Display| Error::corrupt(&file.path, format!("not readable Parquet: {e}"));
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, ArrowReaderOptions::new())
-        .map_err(|e| damaged(&e))?;
-    check_format(&file.path, format_of(builder.metadata().file_metadata().key_value_metadata()), FORMAT)?;
-    let schema = Arc::clone(builder.schema());
-    let wanted: Vec<usize> = (0..schema.fields().len())
-        .filter(|i| columns.is_none_or(|names| names.contains(schema.field(*i).name())))
-        .collect();
-    let projection = ProjectionMask::roots(builder.parquet_schema(), wanted.iter().copied());
-    let schema = without_our_keys(&schema.project(&wanted)?);
-    let reader =
-        builder.with_projection(projection).with_batch_size(BATCH_ROWS).build().map_err(|e| damaged(&e))?;
-    let mut batches = Vec::new();
-    for batch in reader {
-        let batch = batch.map_err(|e| damaged(&e))?;
-        let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        batches.push(RecordBatch::try_new_with_options(
-            Arc::clone(&schema),
-            batch.columns().to_vec(),
-            &rows,
-        )?);
-    }
-    let found: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    if found as u64 != file.rows {
-        return Err(Error::corrupt(&file.path, format!("expected {} rows, found {found}", file.rows)));
-    }
-    Ok((schema, batches))
+fn properties(about: About, format: u64) -> WriterPropertiesBuilder {
+    let about = [(FORMAT_KEY, format.to_string())].into_iter().chain(about);
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(Default::default()))
+        .set_key_value_metadata(Some(about.map(|(k, v)| KeyValue::new(k.to_string(), v)).collect()))
+}
+
+/// The file, with the digests of its column chunks.
+fn finish(mut writer: ArrowWriter<Vec<u8>>) -> Result<Bytes> {
+    writer.flush()?;
+    writer.sync().map_err(ParquetError::from)?;
+    let chunks = chunks::digests(writer.inner(), writer.flushed_row_groups())?;
+    writer.append_key_value_metadata(KeyValue::new(CHUNKS_KEY.to_string(), chunks));
+    Ok(writer.into_inner()?.into())
 }
 
 /// The format that a file says it has; 0 if it says none.
@@ -165,18 +267,16 @@ fn without_our_keys(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(schema.fields().clone(), metadata))
 }
 
-async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| Error::Internal(format!("coding a Parquet file did not finish: {e}")))?
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, StructArray};
+    use crate::store::tests::stores;
+    use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, StringArray, StructArray};
+    use arrow::compute::concat_batches;
     use arrow::datatypes::Field;
+    use parquet::file::metadata::RowGroupMetaData;
+    use std::ops::Range;
 
     fn batch(floats: &[f64]) -> RecordBatch {
         let floats: ArrayRef = Arc::new(Float64Array::from(floats.to_vec()));
@@ -244,11 +344,99 @@ mod tests {
         assert_eq!(read(&store, &file, None).await.unwrap_err().kind(), Kind::NotFound);
     }
 
+    /// A file of two columns and two row groups, and where the chunks of each column are.
+    async fn of_two_columns(store: &Store) -> (ParquetFile, RecordBatch, [Vec<Range<usize>>; 2]) {
+        let letters: ArrayRef =
+            Arc::new(StringArray::from_iter_values((0..3000).map(|i| format!("letter {i}"))));
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values((0..3000).map(|i| i * i)));
+        let batch = RecordBatch::try_from_iter([("letters", letters), ("numbers", numbers)]).unwrap();
+        let properties = properties(vec![], FORMAT).set_max_row_group_row_count(Some(2000)).build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        let bytes = finish(writer).unwrap();
+        let (digest, footer) = (Digest::of(&bytes), Footer::of(&bytes));
+        let file = ParquetFile { path: "t".into(), rows: 3000, bytes: bytes.len() as u64, digest, footer };
+        store.put("t", bytes.clone()).await.unwrap();
+        let metadata = metadata(&file, &bytes).unwrap();
+        let chunks = |column: usize| {
+            let chunk = |group: &RowGroupMetaData| {
+                let (start, length) = group.column(column).byte_range();
+                start as usize..(start + length) as usize
+            };
+            let groups = metadata.metadata().row_groups();
+            assert_eq!(groups.len(), 2);
+            groups.iter().map(chunk).collect()
+        };
+        (file, batch.clone(), [chunks(0), chunks(1)])
+    }
+
+    #[tokio::test]
+    async fn a_column_is_verified_without_the_others() {
+        let store = Store::memory();
+        let (file, batch, [letters, numbers]) = of_two_columns(&store).await;
+        let good = store.get(&file.path).await.unwrap();
+        let footer = good.len() - file.footer.unwrap().bytes as usize..good.len();
+        let wanted = ["numbers".to_string()];
+        let mut unread = 0;
+        for at in (0..good.len()).step_by(11).chain(footer.clone()) {
+            let mut flipped = good.to_vec();
+            flipped[at] ^= 0x10;
+            store.put(&file.path, flipped.into()).await.unwrap();
+            assert_eq!(read(&store, &file, None).await.unwrap_err().kind(), Kind::Corrupt, "byte {at}");
+            let is_read = footer.contains(&at) || numbers.iter().any(|chunk| chunk.contains(&at));
+            match read(&store, &file, Some(&wanted)).await {
+                Ok((schema, batches)) if !is_read => {
+                    let read = concat_batches(&schema, &batches).unwrap();
+                    assert_eq!(read.columns(), [batch.column(1).clone()]);
+                    unread += usize::from(letters.iter().any(|chunk| chunk.contains(&at)));
+                }
+                Ok(_) => panic!("byte {at} is damaged, and read"),
+                Err(e) => assert!(is_read && e.to_string().contains("damaged in bytes"), "byte {at}: {e}"),
+            }
+        }
+        assert!(unread > 100);
+    }
+
+    #[tokio::test]
+    async fn columns_of_a_file_that_is_not_whole() {
+        for (store, _dir) in stores() {
+            let (file, batch, _) = of_two_columns(&store).await;
+            let good = store.get(&file.path).await.unwrap();
+            let wanted = ["letters".to_string()];
+            for kept in [0, 3, 100, good.len() - 1] {
+                store.put(&file.path, good.slice(..kept)).await.unwrap();
+                let e = read(&store, &file, Some(&wanted)).await.unwrap_err();
+                assert_eq!(e.kind(), Kind::Corrupt, "{kept} bytes: {e}");
+            }
+            // Written by an earlier version, or under the manifest of one.
+            store.put(&file.path, good.clone()).await.unwrap();
+            let whole = ParquetFile { footer: None, ..file.clone() };
+            let properties = properties(vec![], FORMAT).build();
+            let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+            writer.write(&batch).unwrap();
+            let plain: Bytes = writer.into_inner().unwrap().into();
+            let plain_file = ParquetFile {
+                path: "plain".into(),
+                bytes: plain.len() as u64,
+                digest: Digest::of(&plain),
+                footer: Footer::of(&plain),
+                ..file.clone()
+            };
+            store.put("plain", plain).await.unwrap();
+            for file in [&file, &whole, &plain_file] {
+                let (schema, batches) = read(&store, file, Some(&wanted)).await.unwrap();
+                assert_eq!(concat_batches(&schema, &batches).unwrap().columns(), [batch.column(0).clone()]);
+            }
+            store.delete(&file.path).await.unwrap();
+            assert_eq!(read(&store, &file, Some(&wanted)).await.unwrap_err().kind(), Kind::NotFound);
+        }
+    }
+
     #[tokio::test]
     async fn rows_are_counted_without_a_column() {
         let store = Store::memory();
         let file = written(&store, &batch(&[1.0; 20_000])).await;
-        let (schema, batches) = read(&store, &file, Some(vec![])).await.unwrap();
+        let (schema, batches) = read(&store, &file, Some(&[])).await.unwrap();
         assert_eq!(schema.fields().len(), 0);
         assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [8192, 8192, 3616]);
         assert_eq!(file.rows, 20_000);

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::datasource::{provider_as_source, source_as_provider};
-use datafusion::error::Result as EngineResult;
+use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::logical_plan::TableScanBuilder;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, TableType};
@@ -23,6 +23,7 @@ use datafusion::physical_plan::execution_plan::{
     Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
 };
 use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, project_schema,
 };
@@ -135,6 +136,13 @@ pub fn bind(
     Ok(bound.data)
 }
 
+/// How many scans of a slot a physical plan has.
+pub(crate) fn scans(plan: &Arc<dyn ExecutionPlan>, slot: &Arc<Slot>) -> usize {
+    let scan = (plan.as_ref() as &dyn Any).downcast_ref::<SlotExec>();
+    let here = usize::from(scan.is_some_and(|exec| Arc::ptr_eq(&exec.slot, slot)));
+    here + plan.children().into_iter().map(|child| scans(child, slot)).sum::<usize>()
+}
+
 /// The columns that a physical plan reads from a slot, by name.
 pub(crate) fn columns_read(plan: &Arc<dyn ExecutionPlan>, slot: &Arc<Slot>) -> BTreeSet<String> {
     let mut columns = BTreeSet::new();
@@ -156,7 +164,31 @@ pub(crate) fn columns_read(plan: &Arc<dyn ExecutionPlan>, slot: &Arc<Slot>) -> B
 pub(crate) struct Slot {
     schema: SchemaRef,
     sorted: Sorted,
-    batches: Mutex<Vec<RecordBatch>>,
+    input: Mutex<Input>,
+}
+
+/// Batches that are made while they are read.
+pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
+
+/// What is in a [`Slot`].
+enum Input {
+    Held(Vec<RecordBatch>),
+    /// For one scan, which takes them.
+    Made(Batches),
+    Taken,
+    /// Why there was no next batch.
+    Failed(Error),
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Input::Held(batches) => write!(f, "{} batches", batches.len()),
+            Input::Made(_) => f.write_str("batches to be made"),
+            Input::Taken => f.write_str("taken"),
+            Input::Failed(e) => write!(f, "failed: {e}"),
+        }
+    }
 }
 
 /// How rows in a [`Slot`] are sorted.
@@ -182,7 +214,7 @@ impl Slot {
 
     /// For batches that are sorted.
     pub(crate) fn sorted(schema: SchemaRef, sorted: Sorted) -> Arc<Self> {
-        Arc::new(Self { schema, sorted, batches: Mutex::new(Vec::new()) })
+        Arc::new(Self { schema, sorted, input: Mutex::new(Input::Held(Vec::new())) })
     }
 
     /// Reads some columns of what is put there.
@@ -205,11 +237,52 @@ impl Slot {
 
     /// Replaces what the next run will read.
     pub(crate) fn fill(&self, batches: Vec<RecordBatch>) {
-        *self.batches.lock().unwrap_or_else(PoisonError::into_inner) = batches;
+        self.put(Input::Held(batches));
     }
 
-    fn read(&self) -> Vec<RecordBatch> {
-        self.batches.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Lets the next run make the batches that it reads. For plans with [one scan](scans) of the slot.
+    pub(crate) fn fill_while_read(&self, batches: Batches) {
+        self.put(Input::Made(batches));
+    }
+
+    /// Leaves nothing behind. Why the batches that were made while they were read came to an end too early, if so.
+    pub(crate) fn clear(&self) -> Option<Error> {
+        match self.put(Input::Held(Vec::new())) {
+            Input::Failed(e) => Some(e),
+            _ => None,
+        }
+    }
+
+    fn put(&self, input: Input) -> Input {
+        std::mem::replace(&mut *self.input.lock().unwrap_or_else(PoisonError::into_inner), input)
+    }
+
+    fn read(&self) -> Result<Vec<RecordBatch>> {
+        match &*self.input.lock().unwrap_or_else(PoisonError::into_inner) {
+            Input::Held(batches) => Ok(batches.clone()),
+            other => Err(Error::Internal(format!("a slot was read as a whole: {other:?}"))),
+        }
+    }
+
+    /// The batches to be made, if they are; each of `schema`.
+    fn take(self: &Arc<Self>, schema: &SchemaRef) -> Option<SendableRecordBatchStream> {
+        let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
+        let batches = match std::mem::replace(&mut *input, Input::Taken) {
+            Input::Made(batches) => batches,
+            other => {
+                *input = other;
+                return None;
+            }
+        };
+        let (slot, to) = (Arc::clone(self), Arc::clone(schema));
+        let adapted = batches.map(move |batch| {
+            batch.and_then(|batch| adapt(&batch, &to)).map_err(|e| {
+                let said = DataFusionError::Execution(e.to_string());
+                slot.put(Input::Failed(e));
+                said
+            })
+        });
+        Some(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), futures::stream::iter(adapted))))
     }
 }
 
@@ -273,7 +346,7 @@ impl SlotExec {
 
     /// What is in the slot now.
     pub(crate) fn rows(&self) -> Result<Vec<RecordBatch>> {
-        let mut batches = self.slot.read();
+        let mut batches = self.slot.read()?;
         if self.as_one
             && let [first, _, ..] = batches.as_slice()
         {
@@ -327,6 +400,9 @@ impl ExecutionPlan for SlotExec {
     }
 
     fn execute(&self, _: usize, _: Arc<TaskContext>) -> EngineResult<SendableRecordBatchStream> {
+        if let Some(batches) = self.slot.take(&self.schema) {
+            return Ok(batches);
+        }
         Ok(Box::pin(MemoryStream::try_new(self.rows()?, Arc::clone(&self.schema), None)?))
     }
 }

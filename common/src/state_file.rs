@@ -21,6 +21,6 @@ impl StateFile {
     /// What the file must be.
     pub(crate) fn file(&self) -> ParquetFile {
         let StateFile { rows, bytes, digest, ref path } = *self;
-        ParquetFile { path: path.clone(), rows, bytes, digest }
+        ParquetFile { path: path.clone(), rows, bytes, digest, footer: None }
     }
 }

@@ -11,6 +11,7 @@
 
 use crate::durable;
 use crate::error::{Error, Kind, Result};
+use crate::off_thread::off_thread;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
@@ -19,6 +20,7 @@ use object_store::memory::InMemory;
 use object_store::path::{Path, PathPart};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::sync::Arc;
 use url::Url;
 
@@ -137,6 +139,15 @@ impl Store {
         let located = self.locate(path)?;
         let found = self.inner.get(&located).await.map_err(|e| self.lost(path, e))?;
         found.bytes().await.map_err(|e| self.lost(path, e))
+    }
+
+    /// These ranges of an object's bytes.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no object.
+    pub(crate) async fn get_ranges(&self, path: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let located = self.locate(path)?;
+        self.inner.get_ranges(&located, ranges).await.map_err(|e| self.lost(path, e))
     }
 
     /// What is known of an object; `None` if there is none.
@@ -270,9 +281,7 @@ async fn write_local<T: Send + 'static>(
     file: std::path::PathBuf,
     write: impl FnOnce(&std::path::Path) -> std::io::Result<T> + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(move || write(&file).map_err(|e| denied(&file, e)))
-        .await
-        .map_err(|e| Error::Internal(format!("a write did not finish: {e}")))?
+    off_thread(move || write(&file).map_err(|e| denied(&file, e))).await
 }
 
 /// What the operating system said, and what to do where it says that this will never work.

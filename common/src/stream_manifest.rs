@@ -10,6 +10,7 @@
 //! nullable columns; every other change of its shape is refused, since old segments could not be read as the new one.
 //! All of this is decided here, over values; [`Archive`](crate::Archive) does the reading and writing.
 
+use crate::chunks::Footer;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::offset::{Offset, OffsetRange, Partition};
@@ -30,6 +31,9 @@ pub struct Segment {
     pub bytes: u64,
     /// The digest of the file's bytes.
     pub digest: Digest,
+    /// The end of the file; `None` in what earlier versions wrote, which can only be read whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub footer: Option<Footer>,
     /// The file, relative to the store.
     pub path: String,
     /// The watermark of the partition at its end, in nanoseconds since the epoch, UTC; `None` without one.

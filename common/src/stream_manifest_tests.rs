@@ -20,6 +20,7 @@ fn segment(start: u64, end: u64) -> Segment {
         rows: 1,
         bytes: 9,
         digest: Digest::of(b"x"),
+        footer: Some(Footer { bytes: 4, digest: Digest::of(b"f") }),
         path: format!("{start}-{end}"),
         watermark: Some(-3),
         states: BTreeMap::from([("f/0".to_string(), Digest::of(b"s"))]),

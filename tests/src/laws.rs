@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use proptest::prelude::*;
 use std::sync::Arc;
 use tempfile::TempDir;
-use twofold_common::{Catalog, CutKind, Folder, Merger, Project, State, Values, View};
+use twofold_common::{Catalog, CutKind, Error, Folder, Merger, Project, State, Values, View};
 
 struct World {
     _dir: TempDir,
@@ -49,6 +49,20 @@ impl Plans {
                 if cut.streams().iter().any(|s| s == stream) {
                     states[i].push(self.folders[i].fold(stream, std::slice::from_ref(piece)).await.unwrap());
                 }
+            }
+        }
+        states
+    }
+
+    /// The same, of pieces that are made while they are folded, a few events at a time.
+    pub async fn fold_each(&mut self, view: &View, pieces: &[(&str, RecordBatch)]) -> Vec<Vec<State>> {
+        let mut states = vec![Vec::new(); self.folders.len()];
+        for (stream, piece) in pieces {
+            for (i, _) in
+                view.cuts().iter().enumerate().filter(|(_, c)| c.streams().contains(&stream.to_string()))
+            {
+                let batches = crate::events::cut(piece, &[0.2, 0.7]).into_iter().map(Ok);
+                states[i].push(self.folders[i].fold_each(stream, batches).await.unwrap());
             }
         }
         states
@@ -129,7 +143,7 @@ fn law_any_bracketing_and_identity() {
                 let both: Vec<Vec<State>> = right.into_iter().zip(left).map(|(r, l)| vec![r, l]).collect();
                 let merged = plans.merge(&both).await;
                 // Coarse pieces in order, merged at once.
-                let states = plans.fold(view, &pieces(&coarse)).await;
+                let states = plans.fold_each(view, &pieces(&coarse)).await;
                 let at_once = plans.merge(&states).await;
                 for (cut, (a, b)) in merged.iter().zip(&at_once).enumerate() {
                     assert_eq!(a.digest().unwrap(), b.digest().unwrap(), "state of cut {cut} of {name}");
@@ -183,6 +197,44 @@ fn two_epochs_through_one_plan_give_two_states() {
                 digests.push(plans.fold(view, &piece).await[0][0].digest().unwrap());
             }
             assert_ne!(digests[0], digests[1], "{name}");
+        }
+    });
+}
+
+/// Events that cannot be read to their end are no state, and leave nothing for the next run to find.
+#[test]
+fn events_that_end_in_an_error_are_no_state() {
+    let world = world();
+    let clicks = &world.catalog.streams()["clicks"];
+    let event = |n| crate::events::Event {
+        second: 1,
+        k: Some("a"),
+        n: Some(n),
+        x: None,
+        ok: None,
+        partition: 0,
+        gap: 0,
+    };
+    let piece = |n| partitions(clicks, &[event(n)])[0].clone();
+    world.runtime.block_on(async {
+        for view in world.catalog.views().values() {
+            let mut plans = plans(&world.catalog, view).await;
+            for (i, _) in
+                view.cuts().iter().enumerate().filter(|(_, c)| c.streams().contains(&"clicks".into()))
+            {
+                let folder = &mut plans.folders[i];
+                let expected = folder.fold("clicks", &[piece(3)]).await.unwrap().digest().unwrap();
+                let damaged = Error::corrupt("a segment", "damaged");
+                let events = vec![Ok(piece(1)), Err(damaged), Ok(piece(2))];
+                let e = folder.fold_each("clicks", events.into_iter()).await.unwrap_err();
+                assert!(
+                    matches!(&e, Error::Corrupt { path, .. } if path == "a segment"),
+                    "{}: {e:?}",
+                    view.name()
+                );
+                let after = folder.fold_each("clicks", [Ok(piece(3))].into_iter()).await.unwrap();
+                assert_eq!(after.digest().unwrap(), expected, "{}", view.name());
+            }
         }
     });
 }

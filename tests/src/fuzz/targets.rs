@@ -7,8 +7,8 @@ use bytes::Bytes;
 use std::sync::OnceLock;
 use twofold_common::ddl::{self, Statement};
 use twofold_common::{
-    Answer, Archive, BatchViews, Config, Digest, Offset, OffsetRange, Segment, SnapshotRequest, State, Store,
-    StreamDef, wire,
+    Answer, Archive, BatchViews, Config, Digest, Footer, Offset, OffsetRange, Segment, SnapshotRequest,
+    State, Store, StreamDef, wire,
 };
 use twofold_speed::Decoder;
 
@@ -131,12 +131,16 @@ fn segment_sealed(data: &[u8]) {
         rows: 4,
         bytes,
         digest,
+        footer: Footer::of(data),
         path: path.clone(),
         watermark: None,
         states: Default::default(),
     };
     stored(&path, data, async |store| {
-        let _ = Archive::new(store).read_segment(&segment, &stream().event_schema(), None).await;
+        let (archive, schema) = (Archive::new(store), stream().event_schema());
+        let _ = archive.read_segment(&segment, &schema, None).await;
+        let some = [schema.field(0).name().clone()];
+        let _ = archive.read_segment(&segment, &schema, Some(&some)).await;
     });
 }
 
