@@ -11,6 +11,7 @@ use super::site::{Site, Stores};
 use crate::clock;
 use anyhow::Result;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use twofold_batch::Archiver;
@@ -114,6 +115,9 @@ impl SpeedNode {
         let (engine, stop) = (Arc::clone(&self.engine), shutdown.receiver());
         if let Some(handle) = self.background.handle() {
             engine.merge_on(handle.clone());
+        }
+        if let Ok(handle) = Handle::try_current() {
+            engine.fold_on(handle);
         }
         on_own_thread("twofold-speed", tasks, async move { engine.run(stop).await })?;
         let (archiver, stop) = (Arc::clone(&self.archiver), shutdown.receiver());

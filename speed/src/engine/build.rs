@@ -47,7 +47,7 @@ impl Engine {
                 (range.start, OffsetRange::new(to, range.end), true, events)
             }
         };
-        let writes = self.fold(worker, fingerprint, &place, start, range, &events).await?;
+        let writes = self.fold(worker, &[fingerprint], &place, start, range, &events).await?;
         self.commit(writes).await?;
         if complete {
             self.merge_unit(worker, fingerprint, &place, start).await?;

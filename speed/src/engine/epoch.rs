@@ -7,6 +7,7 @@
 //! States, offsets, the open segment and the counts of late events change in one transaction.
 
 use super::held::Place;
+use super::runner::Fold;
 use super::store::{SegmentRecord, UnitId, Write};
 use super::{Engine, Worker};
 use arrow::array::RecordBatch;
@@ -69,9 +70,7 @@ impl Engine {
             });
             at_front.map(|(fingerprint, _)| *fingerprint).collect()
         };
-        for fingerprint in readers {
-            writes.extend(self.fold(worker, fingerprint, place, start, chunk.range, events).await?);
-        }
+        writes.extend(self.fold(worker, &readers, place, start, chunk.range, events).await?);
         writes.push(Write::Segment { stream: stream.clone(), partition: *partition, start, record });
         if rows(events) > 0 {
             let mut held = self.write();
@@ -80,41 +79,45 @@ impl Engine {
         Ok(writes)
     }
 
-    /// Folds the events of a range into a view's state of the segment that begins at `start`. A view whose query
+    /// Folds the events of a range into the views' states of the segment that begins at `start`. A view whose query
     /// fails on them is marked and left behind; all else goes on.
     pub(super) async fn fold(
         &self,
         worker: &mut Worker,
-        fingerprint: Digest,
+        views: &[Digest],
         place: &Place,
         start: Offset,
         range: OffsetRange,
         events: &[RecordBatch],
     ) -> Result<Vec<Write>> {
-        let (stream, partition) = place.clone();
-        let id = UnitId { fingerprint, stream: stream.clone(), partition, start };
-        let from = {
-            let held = self.read();
-            let Some(held) = held.views.get(&fingerprint).and_then(|v| v.partitions.get(place)) else {
-                return Ok(Vec::new());
-            };
-            held.from
-        };
-        let Some(runner) = worker.runners.get_mut(&fingerprint) else { return Ok(Vec::new()) };
-        worker.next_number += 1;
-        match runner.fold(&id, events, worker.next_number).await {
-            Ok(mut writes) => {
-                writes.push(Write::Unit { id, end: range.end });
-                writes.push(Write::Position { fingerprint, stream, partition, from, to: range.end });
-                Ok(writes)
-            }
-            Err(e) if e.kind() == Kind::Invalid => {
-                let reason = format!("stream {stream}, partition {partition}, offsets {range}: {e}");
-                self.leave_behind(fingerprint, &reason);
-                Ok(Vec::new())
-            }
-            Err(e) => Err(e),
+        let mut folds = Vec::new();
+        for &fingerprint in views {
+            let Some(runner) = worker.runners.get(&fingerprint) else { continue };
+            let (stream, partition) = place.clone();
+            worker.next_number += 1;
+            folds.push(runner.fold(UnitId { fingerprint, stream, partition, start }, worker.next_number));
         }
+        let mut writes = Vec::new();
+        for (Fold { id, .. }, folded) in self.fold_all(folds, events).await? {
+            let from =
+                self.read().views.get(&id.fingerprint).and_then(|v| Some(v.partitions.get(place)?.from));
+            let (Some(from), UnitId { fingerprint, stream, partition, .. }) = (from, id.clone()) else {
+                continue;
+            };
+            match folded {
+                Ok(runs) => {
+                    writes.extend(runs);
+                    writes.push(Write::Unit { id, end: range.end });
+                    writes.push(Write::Position { fingerprint, stream, partition, from, to: range.end });
+                }
+                Err(e) if e.kind() == Kind::Invalid => {
+                    let reason = format!("stream {stream}, partition {partition}, offsets {range}: {e}");
+                    self.leave_behind(fingerprint, &reason);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(writes)
     }
 }
 

@@ -17,6 +17,7 @@ mod compaction;
 mod count;
 mod epoch;
 mod event_expr;
+mod folding;
 mod freshness;
 mod held;
 mod horizons;
@@ -103,6 +104,8 @@ pub struct Engine {
     running: AtomicBool,
     /// Where runs are merged, if not where the loop runs.
     merge_on: OnceLock<Handle>,
+    /// Where threads help to fold.
+    fold_on: OnceLock<Handle>,
     error: Mutex<Option<String>>,
 }
 
@@ -234,6 +237,7 @@ impl Engine {
             wake: Arc::default(),
             running: AtomicBool::new(false),
             merge_on: OnceLock::new(),
+            fold_on: OnceLock::new(),
             error: Mutex::new(None),
         });
         engine.place().await?;

@@ -2,6 +2,7 @@
 
 use super::store::{UnitId, Write};
 use arrow::array::RecordBatch;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use twofold_common::{Catalog, Folder, Merger, Result, View};
@@ -10,8 +11,19 @@ use twofold_common::{Catalog, Folder, Merger, Result, View};
 #[derive(Debug)]
 pub(crate) struct Runner {
     view: Arc<View>,
-    folders: Vec<Folder>,
+    folders: Arc<Mutex<Vec<Folder>>>,
+    /// By stream, the columns that the folds read.
+    columns: BTreeMap<String, Vec<String>>,
     mergers: Vec<Arc<Mutex<Merger>>>,
+}
+
+/// Events to be folded into a new run of the state of a unit.
+#[derive(Debug)]
+pub(super) struct Fold {
+    pub(super) id: UnitId,
+    view: Arc<View>,
+    folders: Arc<Mutex<Vec<Folder>>>,
+    number: u64,
 }
 
 impl Runner {
@@ -22,15 +34,19 @@ impl Runner {
             folders.push(Folder::try_new(catalog.session(), cut, schema).await?);
             mergers.push(Arc::new(Mutex::new(Merger::try_new(catalog.session(), cut).await?)));
         }
-        Ok(Self { view: Arc::clone(view), folders, mergers })
+        let mut columns = BTreeMap::new();
+        for stream in view.streams() {
+            let mut read: Vec<String> = folders.iter().flat_map(|f| f.columns(&stream)).collect();
+            read.sort();
+            read.dedup();
+            columns.insert(stream, read);
+        }
+        Ok(Self { view: Arc::clone(view), folders: Arc::new(Mutex::new(folders)), columns, mergers })
     }
 
     /// The columns of a stream that the view's folds read.
     pub(crate) fn columns(&self, stream: &str) -> Vec<String> {
-        let mut columns: Vec<String> = self.folders.iter().flat_map(|f| f.columns(stream)).collect();
-        columns.sort();
-        columns.dedup();
-        columns
+        self.columns.get(stream).cloned().unwrap_or_default()
     }
 
     /// What merges the states of a cut.
@@ -45,22 +61,23 @@ impl Runner {
         of_stream.map(|(cut, _)| (cut, self.merger(cut))).collect()
     }
 
-    /// Folds events of a stream into a new run of the state of a unit: what is to be written.
-    pub(crate) async fn fold(
-        &mut self,
-        id: &UnitId,
-        events: &[RecordBatch],
-        number: u64,
-    ) -> Result<Vec<Write>> {
-        let mut writes = Vec::new();
-        let view = Arc::clone(&self.view);
-        for (cut, definition) in view.cuts().iter().enumerate() {
-            if !definition.streams().contains(&id.stream) {
+    /// What folds events of a stream into a new run of the state of a unit.
+    pub(super) fn fold(&self, id: UnitId, number: u64) -> Fold {
+        Fold { id, view: Arc::clone(&self.view), folders: Arc::clone(&self.folders), number }
+    }
+}
+
+impl Fold {
+    /// What is to be written.
+    pub(super) async fn run(&self, events: &[RecordBatch]) -> Result<Vec<Write>> {
+        let (mut folders, mut writes) = (self.folders.lock().await, Vec::new());
+        for (cut, definition) in self.view.cuts().iter().enumerate() {
+            if !definition.streams().contains(&self.id.stream) {
                 continue;
             }
-            let state = self.folders[cut].fold(&id.stream, events).await?;
+            let state = folders[cut].fold(&self.id.stream, events).await?;
             if state.rows() > 0 {
-                writes.push(Write::Run { id: id.clone(), cut, number, state });
+                writes.push(Write::Run { id: self.id.clone(), cut, number: self.number, state });
             }
         }
         Ok(writes)

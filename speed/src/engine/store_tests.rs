@@ -20,7 +20,7 @@ fn opener(faults: &Faults) -> Opener {
     Box::new(move |path: &Path| FaultyDisk { path: path.to_path_buf(), faults: faults.clone() }.open(true))
 }
 
-struct World {
+pub(super) struct World {
     dir: TempDir,
     catalog: Arc<Catalog>,
     log: Arc<MemoryLog>,
@@ -33,7 +33,7 @@ impl World {
         Self::of("SELECT count(*) AS c FROM s").await
     }
 
-    async fn of(view: &str) -> Self {
+    pub(super) async fn of(view: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let sql = format!("CREATE STREAM s (n BIGINT); CREATE MATERIALIZED VIEW v AS {view};");
         std::fs::write(dir.path().join("twofold.toml"), "").unwrap();
@@ -48,7 +48,7 @@ impl World {
         self.open_with(3, 4).await
     }
 
-    async fn open_with(&self, epoch_rows: usize, segment_rows: u64) -> Arc<Engine> {
+    pub(super) async fn open_with(&self, epoch_rows: usize, segment_rows: u64) -> Arc<Engine> {
         let config = EngineConfig {
             state_path: self.dir.path().join("state.redb"),
             epoch_rows,
@@ -64,7 +64,7 @@ impl World {
         Engine::open_over(config, store, versions, log, archive, views, Arc::new(|| 7)).await.unwrap()
     }
 
-    async fn append(&self, events: i64) {
+    pub(super) async fn append(&self, events: i64) {
         let column = Arc::new(Int64Array::from_iter_values(0..events));
         let schema = Arc::clone(&self.catalog.stream("s").unwrap().schema);
         let rows = RecordBatch::try_new(schema, vec![column]).unwrap();

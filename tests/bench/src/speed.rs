@@ -5,7 +5,9 @@ use crate::measure::{Cost, start};
 use crate::project::{SLIDING, STREAM, TUMBLING, TUMBLING_10M, USERS, catalog, engine, many};
 use crate::report::Report;
 use anyhow::{Result, ensure};
+use bytes::Bytes;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use twofold_common::{IngestRequest, SpeedLayer};
 
@@ -16,9 +18,9 @@ const AT_ONCE: usize = 4;
 
 pub(crate) async fn measure(report: &mut Report, events: u64, only: Option<&str>) -> Result<()> {
     report.part("speed", "ndjson to durable log and committed state, requests of 10,000 events, 4 at once");
-    let bodies: Vec<String> = (0..events)
+    let bodies: Vec<Bytes> = (0..events)
         .step_by(REQUEST as usize)
-        .map(|at| ndjson(at, (at + REQUEST).min(events), 1_000_000))
+        .map(|at| ndjson(at, (at + REQUEST).min(events), 1_000_000).into())
         .collect();
     let one = |view: (&str, &str)| vec![(view.0.to_string(), view.1.to_string())];
     let projects = [
@@ -51,10 +53,11 @@ pub(crate) async fn measure(report: &mut Report, events: u64, only: Option<&str>
     Ok(())
 }
 
-async fn run(views: &[(String, String)], bodies: &[String], events: u64) -> Result<Cost> {
+async fn run(views: &[(String, String)], bodies: &[Bytes], events: u64) -> Result<Cost> {
     let dir = tempfile::tempdir()?;
     let catalog = catalog(dir.path(), views).await?;
     let engine = engine(dir.path(), &catalog).await?;
+    engine.fold_on(Handle::current());
     let (stop, stopped) = watch::channel(false);
     let folding = {
         let engine = engine.clone();
