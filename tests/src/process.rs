@@ -37,9 +37,13 @@ pub fn binary() -> &'static Path {
 
 /// Runs a command to its end.
 pub fn twofold(project: &Path, args: &[&str]) -> Output {
+    command(project, args).output().unwrap()
+}
+
+fn command(project: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.arg("-p").arg(project).args(args).stdin(Stdio::null()).env_remove("TWOFOLD_LOG");
-    command.output().unwrap()
+    command
 }
 
 /// Runs a command that must succeed, and gives what it printed.
@@ -50,9 +54,18 @@ pub fn succeeds(project: &Path, args: &[&str]) -> String {
     out
 }
 
-/// Runs a command that must fail as bad input does: exit code 2, one line on stderr, nothing on stdout.
+/// Runs a command that must fail as bad input does: exit code 2, one line on stderr, nothing on stdout. A server that
+/// starts after all is killed.
 pub fn refuses(project: &Path, args: &[&str]) -> String {
-    let output = twofold(project, args);
+    let mut child = command(project, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if started.elapsed() > PATIENCE {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = child.wait_with_output().unwrap();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(2), "twofold {args:?}\n{out}\n{err}");
     assert_eq!(err.trim_end().lines().count(), 1, "one line: {err}");
