@@ -5,6 +5,7 @@ mod accumulator;
 mod archiver;
 mod audit;
 mod findings;
+mod published;
 mod repair;
 mod run;
 mod segments;

@@ -1,10 +1,11 @@
 use super::*;
 use crate::testing::{Held, World, wrong};
+use arrow::compute::concat_batches;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
-use twofold_common::{Audited, Partition, Store};
+use twofold_common::{Audited, Partition, State, Store};
 
 fn same(_: u64, state: State) -> Option<State> {
     Some(state)

@@ -222,7 +222,7 @@ impl Archive {
         off_thread(move || events.collect()).await
     }
 
-    /// The same events, decoded batch by batch while they are read. The file is verified before.
+    /// The same events, decoded batch by batch while they are read. What is decoded is verified before.
     ///
     /// # Errors
     /// Those of [`read_segment`](Self::read_segment): what is wrong with rows is told where they are read.

@@ -1,10 +1,10 @@
 //! Some columns of a Parquet file, read and verified without the others.
 //!
-//! The digest of a file says nothing before all of it was read. So the file's metadata has a digest of each column chunk, and the
-//! manifest that names the file has one of its footer:
+//! The digest of a file says nothing before all of it was read. So the file's metadata has a digest of each column
+//! chunk, and the manifest that names the file has one of its footer:
 //!
 //! ```text
-//! manifest ── digest of the footer ──▶ footer ── digests of the chunks ──▶ chunks of the columns that are wanted
+//! manifest ── digest ──▶ footer ── digests ──▶ chunks of the columns that are wanted
 //! ```
 
 use crate::digest::Digest;
@@ -20,8 +20,8 @@ use parquet::file::reader::{ChunkReader, Length};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// Under which key a file's metadata has the digests of its column chunks: one behind the other, 64 hexadecimal digits each, by
-/// row group and column.
+/// Under which key a file's metadata has the digests of its column chunks: one behind the other, 64 hexadecimal digits
+/// each, by row group and column.
 pub(crate) const CHUNKS_KEY: &str = "twofold.file.chunks";
 const DIGEST_DIGITS: usize = 64;
 

@@ -118,6 +118,16 @@ fn a_stream_may_gain_nullable_columns_anywhere() {
 }
 
 #[test]
+fn a_segment_of_an_earlier_version_has_no_footer() {
+    let mut json = serde_json::to_value(segment(0, 3)).unwrap();
+    assert_eq!(serde_json::from_value::<Segment>(json.clone()).unwrap(), segment(0, 3));
+    json.as_object_mut().unwrap().remove("footer").unwrap();
+    let earlier = serde_json::from_value::<Segment>(json.clone()).unwrap();
+    assert_eq!(earlier, Segment { footer: None, ..segment(0, 3) });
+    assert_eq!(serde_json::to_value(earlier).unwrap(), json);
+}
+
+#[test]
 fn every_other_change_is_refused_with_the_way_out() {
     let (a, b) = (("a", DataType::Int64, false), ("b", DataType::Utf8, true));
     let both = def(&[a.clone(), b.clone()]);
