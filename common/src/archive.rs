@@ -8,7 +8,7 @@
 //!
 //! A file's name holds the digest of its bytes: no file is ever overwritten by other bytes, whoever writes. What the
 //! newest manifest does not name is not part of the archive. Segments are written first and named after: a crash
-//! between leaves a file for `gc`. Each segment is verified when it is written and when it is read.
+//! between leaves a file for `gc`. Each segment is verified when it is written, and what is read of it when it is read.
 
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::Failpoint;

@@ -1,8 +1,9 @@
 //! Parquet files as the archive and the batch views keep them: written once, named with their digest, and verified
-//! whole before a byte of them is decoded.
+//! before a byte of them is decoded: whole, or where their [footer](Footer) is known the columns that are wanted.
 //!
-//! `read(write(batches)) = batches`, down to the bits of a float. What does not have the length and digest that its
-//! manifest says is `Corrupt`, never rows.
+//! `read(write(batches)) = batches`, down to the bits of a float. What does not have the digest that its manifest or
+//! its footer says is `Corrupt`, never rows. Of a file that is read by columns, the others may be damaged unseen:
+//! [`verify`] looks at all.
 
 use crate::chunks::{self, CHUNKS_KEY, Footer, Parts};
 use crate::digest::Digest;
