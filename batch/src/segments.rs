@@ -119,9 +119,14 @@ impl Worker {
     async fn plans(&self) -> Result<Plans> {
         let mut folders = Vec::new();
         let catalog = &self.places.catalog;
+        let alone = self.view.cuts().len() == 1;
         for cut in self.view.cuts() {
             let schema = |name: &str| Ok(catalog.stream(name)?.event_schema());
-            folders.push(Folder::try_new(catalog.session(), cut, schema).await?);
+            folders.push(match alone {
+                true => Folder::over_parquet(catalog.session(), cut, schema).await?,
+                // Cuts that read the same events do not want them alike.
+                false => Folder::try_new(catalog.session(), cut, schema).await?,
+            });
         }
         Ok(Plans { folders, merge: Accumulator::plan(catalog, &self.view).await? })
     }
@@ -207,7 +212,8 @@ impl Worker {
         let schema = self.places.catalog.stream(&job.stream)?.event_schema();
         let archive = &self.places.archive;
         if let [(cut, folder)] = &mut reading[..] {
-            let events = archive.open_segment(&job.segment, &schema, Some(&columns)).await?;
+            let schema = folder.event_schema(&job.stream).unwrap_or(&schema);
+            let events = archive.open_segment(&job.segment, schema, Some(&columns)).await?;
             let state = folder.fold_each(&job.stream, events).await;
             return Ok(vec![(*cut, state.map_err(|e| self.name_segment(e, job))?)]);
         }

@@ -233,11 +233,10 @@ impl Archive {
         columns: Option<&[String]>,
     ) -> Result<SegmentEvents> {
         let wanted = project(schema, columns)?;
-        let names: Vec<String> = wanted.fields().iter().map(|field| field.name().clone()).collect();
         let path = segment.path.clone();
         let file = file_of(segment);
         let aside = ParquetFile { path: set_aside(&path), ..file.clone() };
-        let open = |file| parquet_file::open(&self.store, file, Some(&names));
+        let open = |file| parquet_file::open(&self.store, file, Some(&wanted));
         // What was named while it was being collected is aside for a moment, or until the collector comes again.
         let rows = match open(&file).await {
             Err(e) if e.kind() == Kind::NotFound => match open(&aside).await {

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::scan::{Slot, SlotTable, Source, bind, columns_read, scans};
 use crate::sorted::rows_of_key;
 use crate::state::State;
+use crate::text_views::with_views;
 use crate::union::union;
 use crate::view::View;
 use arrow::array::RecordBatch;
@@ -84,6 +85,32 @@ impl Folder {
         })?;
         let runnable = Runnable::try_new(session, plan).await?;
         Ok(Self { runnable, slots, schema: Arc::clone(cut.schema()), keys: cut.keys() })
+    }
+
+    /// The same for events from Parquet, of which the fold reads [some text as views](crate::text_views).
+    pub async fn over_parquet(
+        session: &SessionContext,
+        cut: &Cut,
+        event_schema: impl Fn(&str) -> Result<SchemaRef>,
+    ) -> Result<Self> {
+        let views = |stream: &str| with_views(&event_schema(stream)?, cut.fold_plan());
+        match Self::try_new(session, cut, views).await {
+            Ok(folder) if folder.gives_states() => Ok(folder),
+            _ => Self::try_new(session, cut, event_schema).await,
+        }
+    }
+
+    /// Whether what the plan gives has the types of a state.
+    fn gives_states(&self) -> bool {
+        let given = self.runnable.plan.schema();
+        let types =
+            |schema: &SchemaRef| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
+        types(&given) == types(&self.schema)
+    }
+
+    /// The events of a stream as the fold reads them; it takes others with the same columns too.
+    pub fn event_schema(&self, stream: &str) -> Option<&SchemaRef> {
+        self.slots.get(stream).map(|slot| slot.schema())
     }
 
     /// The columns of a stream that the fold reads, by name.

@@ -70,6 +70,7 @@ mod stream_manifest;
 mod suggest;
 mod table;
 mod template;
+mod text_views;
 pub mod token;
 mod tokens;
 mod told_coverage;

@@ -12,8 +12,9 @@ use crate::foreign;
 use crate::manifest::check_format;
 use crate::off_thread::off_thread;
 use crate::store::Store;
+use crate::text_views::text_as_views;
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -71,28 +72,29 @@ pub(crate) async fn write(
     Ok(file)
 }
 
-/// The rows of `file`, in stored order: all columns, or those of `columns` that it has.
+/// The rows of `file`, in stored order: all columns, or those of `wanted` that it has, and text as views where `wanted`
+/// has it so.
 pub(crate) async fn read(
     store: &Store,
     file: &ParquetFile,
-    columns: Option<&[String]>,
+    wanted: Option<&SchemaRef>,
 ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    let rows = open(store, file, columns).await?;
+    let rows = open(store, file, wanted).await?;
     off_thread(move || Ok((Arc::clone(&rows.schema), rows.collect::<Result<_>>()?))).await
 }
 
 /// The same, decoded batch by batch while they are read. What is decoded is verified before: the whole file, or its
 /// footer and the columns that are wanted.
-pub(crate) async fn open(store: &Store, file: &ParquetFile, columns: Option<&[String]>) -> Result<Rows> {
-    if let (Some(footer), Some(columns)) = (file.footer, columns)
-        && let Some(rows) = open_columns(store, file, footer, columns).await?
+pub(crate) async fn open(store: &Store, file: &ParquetFile, wanted: Option<&SchemaRef>) -> Result<Rows> {
+    if let (Some(footer), Some(wanted)) = (file.footer, wanted)
+        && let Some(rows) = open_columns(store, file, footer, wanted).await?
     {
         return Ok(rows);
     }
     let bytes = fetch(store, file).await?;
     guarded(&file.path, || {
-        let metadata = metadata(file, &bytes)?;
-        Rows::decode(file, metadata, bytes, columns)
+        let metadata = metadata(file, &bytes, wanted)?;
+        Rows::decode(file, metadata, bytes, wanted)
     })
 }
 
@@ -101,7 +103,7 @@ async fn open_columns(
     store: &Store,
     file: &ParquetFile,
     footer: Footer,
-    columns: &[String],
+    columns: &SchemaRef,
 ) -> Result<Option<Rows>> {
     let Some(start) = file.bytes.checked_sub(footer.bytes) else {
         let reason = format!("a footer of {} bytes in a file of {}", footer.bytes, file.bytes);
@@ -110,7 +112,7 @@ async fn open_columns(
     let mut parts = Parts::new(file.bytes);
     parts.read(store, &file.path, &[(start..file.bytes, footer.digest)]).await?;
     let (metadata, wanted) = guarded(&file.path, || {
-        let metadata = metadata(file, &parts)?;
+        let metadata = metadata(file, &parts, Some(columns))?;
         let (_, mask) = projection(&metadata, Some(columns));
         let wanted = chunks::wanted(metadata.metadata(), &mask);
         Ok((metadata, wanted.map_err(|e| Error::corrupt(&file.path, e))?))
@@ -120,19 +122,39 @@ async fn open_columns(
     guarded(&file.path, || Rows::decode(file, metadata, parts, Some(columns))).map(Some)
 }
 
-fn metadata(file: &ParquetFile, reader: &impl ChunkReader) -> Result<ArrowReaderMetadata> {
+fn metadata(
+    file: &ParquetFile,
+    reader: &impl ChunkReader,
+    wanted: Option<&SchemaRef>,
+) -> Result<ArrowReaderMetadata> {
     let metadata = ArrowReaderMetadata::load(reader, ArrowReaderOptions::new())
         .map_err(|e| unreadable(&file.path, &e))?;
     let about = metadata.metadata().file_metadata().key_value_metadata();
     check_format(&file.path, format_of(about), FORMAT)?;
-    Ok(metadata)
+    let Some(schema) = wanted.and_then(|wanted| with_views_of(metadata.schema(), wanted)) else {
+        return Ok(metadata);
+    };
+    ArrowReaderMetadata::try_new(
+        Arc::clone(metadata.metadata()),
+        ArrowReaderOptions::new().with_schema(schema),
+    )
+    .map_err(|e| unreadable(&file.path, &e))
+}
+
+/// `schema` with text as views where `wanted` has views; `None` if that is nowhere.
+fn with_views_of(schema: &SchemaRef, wanted: &SchemaRef) -> Option<SchemaRef> {
+    let is_view = |field: &Field| {
+        let wanted = wanted.field_with_name(field.name()).map(Field::data_type);
+        *field.data_type() == DataType::Utf8 && wanted.is_ok_and(|wanted| *wanted == DataType::Utf8View)
+    };
+    schema.fields().iter().any(|field| is_view(field)).then(|| text_as_views(schema, is_view))
 }
 
 /// Which of the file's columns are wanted, by number and as Parquet has it.
-fn projection(metadata: &ArrowReaderMetadata, columns: Option<&[String]>) -> (Vec<usize>, ProjectionMask) {
+fn projection(metadata: &ArrowReaderMetadata, columns: Option<&SchemaRef>) -> (Vec<usize>, ProjectionMask) {
     let schema = metadata.schema();
     let wanted: Vec<usize> = (0..schema.fields().len())
-        .filter(|i| columns.is_none_or(|names| names.contains(schema.field(*i).name())))
+        .filter(|i| columns.is_none_or(|wanted| wanted.index_of(schema.field(*i).name()).is_ok()))
         .collect();
     let mask = ProjectionMask::roots(metadata.parquet_schema(), wanted.iter().copied());
     (wanted, mask)
@@ -152,7 +174,7 @@ impl Rows {
         file: &ParquetFile,
         metadata: ArrowReaderMetadata,
         reader: impl ChunkReader + 'static,
-        columns: Option<&[String]>,
+        columns: Option<&SchemaRef>,
     ) -> Result<Self> {
         let (wanted, mask) = projection(&metadata, columns);
         let schema = without_our_keys(&metadata.schema().project(&wanted)?);
@@ -274,8 +296,7 @@ mod tests {
     use crate::error::Kind;
     use crate::store::tests::stores;
     use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, StringArray, StructArray};
-    use arrow::compute::concat_batches;
-    use arrow::datatypes::Field;
+    use arrow::compute::{cast, concat_batches};
     use parquet::file::metadata::RowGroupMetaData;
     use std::ops::Range;
 
@@ -358,7 +379,7 @@ mod tests {
         let (digest, footer) = (Digest::of(&bytes), Footer::of(&bytes));
         let file = ParquetFile { path: "t".into(), rows: 3000, bytes: bytes.len() as u64, digest, footer };
         store.put("t", bytes.clone()).await.unwrap();
-        let metadata = metadata(&file, &bytes).unwrap();
+        let metadata = metadata(&file, &bytes, None).unwrap();
         let chunks = |column: usize| {
             let chunk = |group: &RowGroupMetaData| {
                 let (start, length) = group.column(column).byte_range();
@@ -377,7 +398,7 @@ mod tests {
         let (file, batch, [letters, numbers]) = of_two_columns(&store).await;
         let good = store.get(&file.path).await.unwrap();
         let footer = good.len() - file.footer.unwrap().bytes as usize..good.len();
-        let wanted = ["numbers".to_string()];
+        let wanted = Arc::new(batch.schema().project(&[1]).unwrap());
         let mut unread = 0;
         for at in (0..good.len()).step_by(11).chain(footer.clone()) {
             let mut flipped = good.to_vec();
@@ -403,7 +424,8 @@ mod tests {
         for (store, _dir) in stores() {
             let (file, batch, _) = of_two_columns(&store).await;
             let good = store.get(&file.path).await.unwrap();
-            let wanted = ["letters".to_string()];
+            let wanted = Arc::new(batch.schema().project(&[0]).unwrap());
+            let views = Arc::new(Schema::new(vec![Field::new("letters", DataType::Utf8View, true)]));
             for kept in [0, 3, 100, good.len() - 1] {
                 store.put(&file.path, good.slice(..kept)).await.unwrap();
                 let e = read(&store, &file, Some(&wanted)).await.unwrap_err();
@@ -427,6 +449,10 @@ mod tests {
             for file in [&file, &whole, &plain_file] {
                 let (schema, batches) = read(&store, file, Some(&wanted)).await.unwrap();
                 assert_eq!(concat_batches(&schema, &batches).unwrap().columns(), [batch.column(0).clone()]);
+                let (schema, batches) = read(&store, file, Some(&views)).await.unwrap();
+                let letters = concat_batches(&schema, &batches).unwrap().column(0).clone();
+                assert_eq!(*letters.data_type(), DataType::Utf8View);
+                assert_eq!(&cast(&letters, &DataType::Utf8).unwrap(), batch.column(0));
             }
             store.delete(&file.path).await.unwrap();
             assert_eq!(read(&store, &file, Some(&wanted)).await.unwrap_err().kind(), Kind::NotFound);
@@ -437,7 +463,7 @@ mod tests {
     async fn rows_are_counted_without_a_column() {
         let store = Store::memory();
         let file = written(&store, &batch(&[1.0; 20_000])).await;
-        let (schema, batches) = read(&store, &file, Some(&[])).await.unwrap();
+        let (schema, batches) = read(&store, &file, Some(&Arc::new(Schema::empty()))).await.unwrap();
         assert_eq!(schema.fields().len(), 0);
         assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [8192, 8192, 3616]);
         assert_eq!(file.rows, 20_000);

@@ -217,6 +217,11 @@ impl Slot {
         Arc::new(Self { schema, sorted, input: Mutex::new(Input::Held(Vec::new())) })
     }
 
+    /// The columns of what is put there.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
     /// Reads some columns of what is put there.
     pub(crate) fn exec(self: &Arc<Self>, projection: Option<&Vec<usize>>) -> EngineResult<SlotExec> {
         let schema = project_schema(&self.schema, projection)?;
