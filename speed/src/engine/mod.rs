@@ -12,6 +12,7 @@
 //! It does not wait for the archive: sealed segments are there for the archiver to take. After a crash, what was
 //! committed is loaded, and the rest of the log is folded again.
 
+mod ahead;
 mod build;
 mod compaction;
 mod count;
@@ -34,6 +35,7 @@ mod versions;
 mod watermark;
 
 use crate::ingest::{Clock, Ingest};
+use ahead::Ahead;
 use compaction::Compaction;
 use held::{Held, Place};
 use horizons::Horizons;
@@ -126,6 +128,7 @@ struct Worker {
     /// Horizons of batch views, by the view's fingerprint.
     horizons: BTreeMap<Digest, Horizons>,
     maintained: Option<Instant>,
+    ahead: Ahead,
     merging: Merging,
     sealing: Sealing,
     compaction: Compaction,
@@ -157,6 +160,7 @@ impl Worker {
             next_number,
             horizons,
             maintained: None,
+            ahead: Ahead::default(),
             merging: Merging::default(),
             sealing: Sealing::default(),
             compaction: Compaction::default(),

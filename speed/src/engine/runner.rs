@@ -1,11 +1,11 @@
 //! A view's plans as the speed layer runs them.
 
-use super::store::{UnitId, Write};
+use super::store::UnitId;
 use arrow::array::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
-use twofold_common::{Catalog, Folder, Merger, Result, View};
+use twofold_common::{Catalog, Folder, Merger, Result, State, View};
 
 /// The plans of one view, made once.
 #[derive(Debug)]
@@ -17,14 +17,16 @@ pub(crate) struct Runner {
     mergers: Vec<Arc<Mutex<Merger>>>,
 }
 
-/// Events to be folded into a new run of the state of a unit.
+/// What folds events for a unit of a view.
 #[derive(Debug)]
 pub(super) struct Fold {
     pub(super) id: UnitId,
     view: Arc<View>,
     folders: Arc<Mutex<Vec<Folder>>>,
-    number: u64,
 }
+
+/// The states that events come to, by cut; none is empty.
+pub(super) type States = Vec<(usize, State)>;
 
 impl Runner {
     pub(crate) async fn plan(catalog: &Catalog, view: &Arc<View>) -> Result<Self> {
@@ -61,25 +63,25 @@ impl Runner {
         of_stream.map(|(cut, _)| (cut, self.merger(cut))).collect()
     }
 
-    /// What folds events of a stream into a new run of the state of a unit.
-    pub(super) fn fold(&self, id: UnitId, number: u64) -> Fold {
-        Fold { id, view: Arc::clone(&self.view), folders: Arc::clone(&self.folders), number }
+    /// What folds events of a stream for a unit.
+    pub(super) fn fold(&self, id: UnitId) -> Fold {
+        Fold { id, view: Arc::clone(&self.view), folders: Arc::clone(&self.folders) }
     }
 }
 
 impl Fold {
-    /// What is to be written.
-    pub(super) async fn run(&self, events: &[RecordBatch]) -> Result<Vec<Write>> {
-        let (mut folders, mut writes) = (self.folders.lock().await, Vec::new());
+    /// What these events come to.
+    pub(super) async fn run(&self, events: &[RecordBatch]) -> Result<States> {
+        let (mut folders, mut states) = (self.folders.lock().await, Vec::new());
         for (cut, definition) in self.view.cuts().iter().enumerate() {
             if !definition.streams().contains(&self.id.stream) {
                 continue;
             }
             let state = folders[cut].fold(&self.id.stream, events).await?;
             if state.rows() > 0 {
-                writes.push(Write::Run { id: self.id.clone(), cut, number: self.number, state });
+                states.push((cut, state));
             }
         }
-        Ok(writes)
+        Ok(states)
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct World {
     catalog: Arc<Catalog>,
     log: Arc<MemoryLog>,
     store: Store,
-    faults: Faults,
+    pub(super) faults: Faults,
 }
 
 impl World {
@@ -73,9 +73,9 @@ impl World {
     }
 }
 
-/// The count of the view, added up over all of its states.
-async fn count(engine: &Engine) -> i64 {
-    let view = engine.views()[0].clone();
+/// The count of view `v`, added up over all of its states.
+pub(super) async fn count(engine: &Engine) -> i64 {
+    let view = engine.views().into_iter().find(|view| view.name() == "v").unwrap();
     let from = [("s".to_string(), Default::default())].into();
     let request = ViewRequest { view: "v".into(), fingerprint: view.fingerprint(), from };
     let request = SnapshotRequest { views: vec![request], ..SnapshotRequest::default() };
