@@ -128,7 +128,8 @@ pub struct SpeedConfig {
     pub ca: Option<PathBuf>,
     /// `epoch_rows`: how many events an epoch holds at most, at least 1. Default 65,536.
     pub epoch_rows: usize,
-    /// `epoch_interval`: how long to wait for more events before an epoch that is not full. Default 5 ms.
+    /// `epoch_interval`: how long to wait for more events before an epoch that is not full, unless an answer waits for
+    /// them. Default 5 ms.
     pub epoch_interval: Duration,
     /// `retire_grace`: how long states stay after a batch view covers them; may be zero. Default 1 minute.
     pub retire_grace: Duration,

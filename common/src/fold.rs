@@ -8,6 +8,7 @@
 //! A physical plan keeps what its operators cached in an earlier run (a hash join its build side, for one), so
 //! each run starts from a plan whose state was reset.
 
+use crate::by_start::by_start;
 use crate::cut::{Cut, Kind};
 use crate::engine;
 use crate::error::Result;
@@ -75,7 +76,7 @@ impl Folder {
         event_schema: impl Fn(&str) -> Result<SchemaRef>,
     ) -> Result<Self> {
         let mut slots = BTreeMap::new();
-        let plan = bind(cut.fold_plan().clone(), |source| {
+        let plan = bind(by_start(cut.fold_plan().clone())?, |source| {
             let Source::Stream(stream) = source else {
                 return Err(crate::Error::Internal(format!("a fold over {source:?}")));
             };

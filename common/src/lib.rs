@@ -16,6 +16,7 @@ mod audit;
 mod audits;
 mod batch_progress;
 mod batch_view;
+mod by_start;
 mod calls;
 mod catalog;
 mod chunks;

@@ -114,9 +114,9 @@ mod tests {
                 .filter(|name| read.iter().any(|c| c == name))
                 .collect();
             assert_eq!(views.join(" "), expected, "{view}");
-            let state = plain.fold("s", &[events.clone()]).await.unwrap();
+            let state = plain.fold("s", std::slice::from_ref(&events)).await.unwrap();
             assert!(state.rows() > 0, "{view}");
-            let viewed = viewing.fold("s", &[events.clone()]).await.unwrap();
+            let viewed = viewing.fold("s", std::slice::from_ref(&events)).await.unwrap();
             assert_eq!(viewed.batch(), state.batch(), "{view}");
         }
     }

@@ -90,6 +90,15 @@ pub(crate) fn time_of_window(window: &Expr) -> Option<&Expr> {
     }
 }
 
+/// If the expression is the window that a time is in, of windows that come one after the other: the window that begins
+/// at `start`, which is that of every time in it.
+pub(crate) fn at_start(expr: &Expr, start: Expr) -> Option<Expr> {
+    let Expr::ScalarFunction(window) = expr else { return None };
+    let kind = kind_of(expr).filter(|kind| matches!(kind, Kind::Tumble | Kind::HopPane))?;
+    let lengths = window.args.get(1..)?.iter().cloned();
+    Some(call(kind, [start].into_iter().chain(lengths).collect()))
+}
+
 fn kind_of(expr: &Expr) -> Option<Kind> {
     let Expr::ScalarFunction(call) = expr else { return None };
     Some(call.func.inner().downcast_ref::<WindowFunction>()?.kind)
