@@ -3,7 +3,6 @@
 //!
 //! A piece never straddles two segments, so what is built has the same units as what was folded as it came.
 
-use super::ahead::Share;
 use super::compaction::Whole;
 use super::held::Place;
 use super::store::UnitId;
@@ -48,9 +47,7 @@ impl Engine {
                 (range.start, OffsetRange::new(to, range.end), true, events)
             }
         };
-        let share = Share { start, from: range.start, most: usize::MAX, views: vec![fingerprint] };
-        let folding = self.begin(worker.folds(&place, &share), events);
-        let writes = self.folded(worker, &place, range, folding).await?;
+        let writes = self.fold(worker, &[fingerprint], &place, start, range, &events).await?;
         self.commit(writes).await?;
         if complete {
             self.merge_unit(worker, fingerprint, &place, start).await?;

@@ -6,14 +6,13 @@
 //!
 //! States, offsets, the open segment and the counts of late events change in one transaction.
 
-use super::ahead::Share;
-use super::folding::Folding;
 use super::held::Place;
+use super::runner::Fold;
 use super::store::{SegmentRecord, UnitId, Write};
 use super::{Engine, Worker};
 use arrow::array::RecordBatch;
 use std::collections::BTreeSet;
-use twofold_common::{Digest, Kind, OffsetRange, Result};
+use twofold_common::{Digest, Kind, Offset, OffsetRange, Result};
 
 impl Engine {
     /// Folds the next events of every partition into the views that have come so far, and commits states and offsets
@@ -22,47 +21,41 @@ impl Engine {
     pub(super) async fn epoch(&self, worker: &mut Worker) -> Result<bool> {
         let places: Vec<Place> = self.read().partitions.keys().cloned().collect();
         let mut writes = self.merged(worker).await?;
-        let mut next = Vec::new();
+        let merged = writes.len();
         for place in places {
-            if let Some((of_place, share)) = self.epoch_of(worker, &place).await? {
-                writes.extend(of_place);
-                next.push((place, share));
-            }
+            writes.extend(self.epoch_of(worker, &place).await?);
         }
-        let came = !next.is_empty();
+        let came = writes.len() > merged;
         let touched = touched(&writes);
         writes.extend(self.compaction(worker));
-        self.fold_ahead(worker, next).await?;
-        self.commit(writes).await?;
+        self.commit_behind(writes).await?;
         if came {
             let mut held = self.write();
             held.epochs += 1;
             self.progress.send_replace(held.epochs);
         }
         self.merge_gathered(worker, touched);
+        self.wait_behind().await;
         Ok(came)
     }
 
-    /// What is to be written of a partition, and its share in the epoch after this, as far as can be said. `None` if
-    /// nothing came.
-    async fn epoch_of(&self, worker: &mut Worker, place: &Place) -> Result<Option<(Vec<Write>, Share)>> {
+    pub(super) async fn epoch_of(&self, worker: &mut Worker, place: &Place) -> Result<Vec<Write>> {
         let (stream, partition) = place;
-        let (folded, watermark, open, views) = {
+        let (folded, watermark, open) = {
             let held = self.read();
-            let at_front = held.views.iter().filter(|(_, view)| {
-                let to = view.partitions.get(place).map(|p| p.to);
-                view.failed.is_none() && to == Some(held.partitions[place].folded)
-            });
-            let views: Vec<Digest> = at_front.map(|(fingerprint, _)| *fingerprint).collect();
             let held = &held.partitions[place];
-            (held.folded, held.watermark, held.open().map(|(start, record)| (start, record.clone())), views)
+            (held.folded, held.watermark, held.open().map(|(start, record)| (start, record.clone())))
         };
+        let room = self.config.segment_rows.saturating_sub(open.as_ref().map_or(0, |(_, r)| r.rows)).max(1);
+        let max_rows = self.config.epoch_rows.min(usize::try_from(room).unwrap_or(usize::MAX));
+        let chunk = self.log.read(stream, *partition, folded, max_rows).await?;
+        if chunk.range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let events = &chunk.batches;
         let (start, mut record) = open.unwrap_or_else(|| {
             (folded, SegmentRecord { opened_at: (self.clock)(), ..SegmentRecord::default() })
         });
-        let mut share = Share { start, from: folded, most: self.most(record.rows), views };
-        let Some((chunk, folding)) = self.begun(worker, place, &share).await? else { return Ok(None) };
-        let events = &chunk.batches;
         record.end = chunk.range.end;
         record.rows += rows(events);
         let mut writes = Vec::new();
@@ -71,49 +64,50 @@ impl Engine {
             record.watermark = watermark.max(record.watermark).max(super::watermark::watermark(&times));
             writes.extend(self.late(worker, place, folded, chunk.range.end, events, &times)?);
         }
-        share.from = chunk.range.end;
-        if record.rows >= self.config.segment_rows {
-            (share.start, share.most) = (share.from, self.most(0));
-        } else {
-            share.most = self.most(record.rows);
-        }
-        writes.extend(self.folded(worker, place, chunk.range, folding).await?);
+        let readers: Vec<Digest> = {
+            let held = self.read();
+            let at_front = held.views.iter().filter(|(_, view)| {
+                view.failed.is_none() && view.partitions.get(place).is_some_and(|p| p.to == folded)
+            });
+            at_front.map(|(fingerprint, _)| *fingerprint).collect()
+        };
+        writes.extend(self.fold(worker, &readers, place, start, chunk.range, events).await?);
         writes.push(Write::Segment { stream: stream.clone(), partition: *partition, start, record });
         if rows(events) > 0 {
             let mut held = self.write();
             held.partitions.entry(place.clone()).or_default().came = (self.clock)();
         }
-        Ok(Some((writes, share)))
+        Ok(writes)
     }
 
-    /// How many events of a partition an epoch takes at most, whose open segment has so many.
-    fn most(&self, rows: u64) -> usize {
-        let room = self.config.segment_rows.saturating_sub(rows).max(1);
-        self.config.epoch_rows.min(usize::try_from(room).unwrap_or(usize::MAX))
-    }
-
-    /// What is to be written of the folds of a range: a new run of each state. A view whose query fails on the events
-    /// is marked and left behind; all else goes on.
-    pub(super) async fn folded(
+    /// Folds the events of a range into the views' states of the segment that begins at `start`. A view whose query
+    /// fails on them is marked and left behind; all else goes on.
+    pub(super) async fn fold(
         &self,
         worker: &mut Worker,
+        views: &[Digest],
         place: &Place,
+        start: Offset,
         range: OffsetRange,
-        folding: Folding,
+        events: &[RecordBatch],
     ) -> Result<Vec<Write>> {
+        let mut folds = Vec::new();
+        for &fingerprint in views {
+            let Some(runner) = worker.runners.get(&fingerprint) else { continue };
+            let (stream, partition) = place.clone();
+            worker.next_number += 1;
+            folds.push(runner.fold(UnitId { fingerprint, stream, partition, start }, worker.next_number));
+        }
         let mut writes = Vec::new();
-        for (id, folded) in folding.finish().await? {
+        for (Fold { id, .. }, folded) in self.fold_all(folds, events).await? {
             let from =
                 self.read().views.get(&id.fingerprint).and_then(|v| Some(v.partitions.get(place)?.from));
             let (Some(from), UnitId { fingerprint, stream, partition, .. }) = (from, id.clone()) else {
                 continue;
             };
             match folded {
-                Ok(states) => {
-                    worker.next_number += 1;
-                    let (number, of) = (worker.next_number, id.clone());
-                    let run = |(cut, state)| Write::Run { id: of.clone(), cut, number, state };
-                    writes.extend(states.into_iter().map(run));
+                Ok(runs) => {
+                    writes.extend(runs);
                     writes.push(Write::Unit { id, end: range.end });
                     writes.push(Write::Position { fingerprint, stream, partition, from, to: range.end });
                 }
@@ -137,6 +131,6 @@ fn touched(writes: &[Write]) -> BTreeSet<UnitId> {
     writes.iter().filter_map(run).collect()
 }
 
-pub(super) fn rows(batches: &[RecordBatch]) -> u64 {
+fn rows(batches: &[RecordBatch]) -> u64 {
     batches.iter().map(|batch| batch.num_rows() as u64).sum()
 }

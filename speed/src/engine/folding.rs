@@ -3,10 +3,8 @@
 //! Which of them folds which view is left to chance; what comes of it is not.
 
 use super::Engine;
-use super::ahead::WORTH_A_THREAD;
-use super::epoch::rows;
-use super::runner::{Fold, States};
-use super::store::UnitId;
+use super::runner::Fold;
+use super::store::Write;
 use arrow::array::RecordBatch;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -16,16 +14,17 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use twofold_common::{Error, Result};
 
-/// Folds that are to be done, and which is the next that nobody has begun.
-#[derive(Debug)]
+/// Fewer events are folded sooner than another thread is woken for them.
+const SHARED_ROWS: usize = 2048;
+
+/// Folds that are to be done, and by number what has come of those that one thread has done.
 struct Shared {
     folds: Vec<Fold>,
     events: Vec<RecordBatch>,
     next: AtomicUsize,
 }
 
-/// By number, what has come of the folds that one thread has done.
-type Done = Vec<(usize, Result<States>)>;
+type Done = Vec<(usize, Result<Vec<Write>>)>;
 
 impl Shared {
     /// Does what nobody else has begun, until nothing is left.
@@ -39,64 +38,38 @@ impl Shared {
     }
 }
 
-/// Folds of the same events that have begun.
-#[derive(Debug)]
-pub(super) struct Folding {
-    shared: Arc<Shared>,
-    helpers: JoinSet<Done>,
-}
-
-impl Folding {
-    /// What comes of each fold, in their order.
-    pub(super) async fn finish(mut self) -> Result<Vec<(UnitId, Result<States>)>> {
-        let mut done = self.shared.work().await;
-        while let Some(helped) = self.helpers.join_next().await {
-            done.extend(helped.map_err(|e| Error::Internal(format!("a thread that folds: {e}")))?);
-        }
-        done.sort_by_key(|(number, _)| *number);
-        let folds = self.shared.folds.iter().map(|fold| fold.id.clone());
-        Ok(folds.zip(done).map(|(id, (_, states))| (id, states)).collect())
-    }
-}
-
 impl Engine {
-    /// Lets threads there help from now on.
+    /// Lets threads there help from now on, where several views are folded.
     pub fn fold_on(&self, handle: Handle) {
         // The first one stays.
         let _ = self.fold_on.set(handle);
     }
 
-    pub(super) fn has_helpers(&self) -> bool {
-        self.fold_on.get().is_some()
-    }
-
-    /// Begins to fold, with helpers if it is worth their while; the caller goes on at once by finishing.
-    pub(super) fn begin(&self, folds: Vec<Fold>, events: Vec<RecordBatch>) -> Folding {
-        let helpers = if rows(&events) < WORTH_A_THREAD { 0 } else { threads(&folds).saturating_sub(1) };
-        self.begin_with(helpers, folds, events)
-    }
-
-    /// The same for a caller that has other things to do before.
-    pub(super) fn begin_elsewhere(&self, folds: Vec<Fold>, events: Vec<RecordBatch>) -> Folding {
-        self.begin_with(threads(&folds), folds, events)
-    }
-
-    fn begin_with(&self, helpers: usize, folds: Vec<Fold>, events: Vec<RecordBatch>) -> Folding {
-        let shared = Arc::new(Shared { folds, events, next: AtomicUsize::new(0) });
+    /// What comes of each of `folds`, in their order.
+    pub(super) async fn fold_all(
+        &self,
+        folds: Vec<Fold>,
+        events: &[RecordBatch],
+    ) -> Result<Vec<(Fold, Result<Vec<Write>>)>> {
+        let rows: usize = events.iter().map(RecordBatch::num_rows).sum();
+        let helpers = available_parallelism().map_or(1, NonZeroUsize::get).min(folds.len()).saturating_sub(1);
+        let shared = Arc::new(Shared { folds, events: events.to_vec(), next: AtomicUsize::new(0) });
         let mut tasks = JoinSet::new();
-        if let Some(handle) = self.fold_on.get() {
+        if let Some(handle) = self.fold_on.get().filter(|_| rows >= SHARED_ROWS) {
             for _ in 0..helpers {
                 let shared = Arc::clone(&shared);
                 tasks.spawn_on(async move { shared.work().await }, handle);
             }
         }
-        Folding { shared, helpers: tasks }
+        let mut done = shared.work().await;
+        while let Some(helped) = tasks.join_next().await {
+            done.extend(helped.map_err(|e| Error::Internal(format!("a thread that folds: {e}")))?);
+        }
+        done.sort_by_key(|(number, _)| *number);
+        let folds = Arc::into_inner(shared).map(|shared| shared.folds);
+        let folds = folds.ok_or_else(|| Error::Internal("a fold is still under way".into()))?;
+        Ok(folds.into_iter().zip(done).map(|(fold, (_, writes))| (fold, writes)).collect())
     }
-}
-
-/// How many threads these folds keep busy.
-fn threads(folds: &[Fold]) -> usize {
-    available_parallelism().map_or(1, NonZeroUsize::get).min(folds.len())
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ impl Engine {
                 None => None,
             };
             let Some(stale) = stale else { return Ok(None) };
+            self.awaited.notify_one();
             let left = FRESH_WITHIN.saturating_sub(started.elapsed());
             if !running || timeout(left, progress.changed()).await.is_err() {
                 // Without a bound the answer is what there is: its coverage says so.

@@ -7,8 +7,8 @@
 //! state of [from, to) = merge of all runs of its units
 //! ```
 //!
-//! Everything here is values. A change is decided as a list of [`Write`]s, committed to the store, and only then
-//! [applied](Held::apply): memory is what the store would load.
+//! Everything here is values. A change is decided as a list of [`Write`]s, which the store [commits](super::commit) and
+//! which is [applied](Held::apply) here: memory is what the store would load once it has all of them.
 
 use super::late::LateCounter;
 use super::store::{SegmentRecord, UnitId, Write};

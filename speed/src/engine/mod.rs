@@ -1,19 +1,18 @@
 //! The speed layer's engine: epochs, segments, states, and what lets go of them.
 //!
-//! One loop does, again and again: an *epoch* (fold what is in the log, commit states and offsets together), *seal*
-//! what is full, *build* views that lag behind, *retire* what batch views cover. Only the loop changes anything;
-//! queries read what was committed.
+//! One loop does, again and again: an *epoch* (fold what is in the log, commit states and offsets together, [behind
+//! what is seen](commit)), *seal* what is full, *build* views that lag behind, *retire* what batch views cover. Only the
+//! loop changes anything; queries read what is in memory.
 //!
 //! ```text
-//! state in memory = state in the store        after each commit
 //! view's states   = fold of the events in [from, to)
 //! ```
 //!
 //! It does not wait for the archive: sealed segments are there for the archiver to take. After a crash, what was
 //! committed is loaded, and the rest of the log is folded again.
 
-mod ahead;
 mod build;
+mod commit;
 mod compaction;
 mod count;
 mod epoch;
@@ -35,7 +34,7 @@ mod versions;
 mod watermark;
 
 use crate::ingest::{Clock, Ingest};
-use ahead::Ahead;
+use commit::Behind;
 use compaction::Compaction;
 use held::{Held, Place};
 use horizons::Horizons;
@@ -60,6 +59,8 @@ use watermark::StreamTime;
 
 /// How often horizons are looked up and segments checked for their age; more often if the grace is shorter.
 const MAINTENANCE: Duration = Duration::from_millis(500);
+/// The least time between the starts of two epochs while somebody waits for them.
+const AWAITED_INTERVAL: Duration = Duration::from_millis(1);
 /// How long the loop waits after an error before it tries again.
 const BACKOFF: Duration = Duration::from_millis(500);
 
@@ -95,6 +96,7 @@ pub struct Engine {
     clock: Clock,
     ingest: Ingest,
     store: Arc<StateStore>,
+    behind: tokio::sync::Mutex<Behind>,
     /// Whether the store must be opened again, because a commit failed.
     is_broken: AtomicBool,
     held: RwLock<Held>,
@@ -103,6 +105,8 @@ pub struct Engine {
     sealing: watch::Sender<u64>,
     seal_wanted: AtomicBool,
     wake: Arc<Notify>,
+    /// That somebody waits for what is in the log.
+    awaited: Notify,
     running: AtomicBool,
     /// Where runs are merged, if not where the loop runs.
     merge_on: OnceLock<Handle>,
@@ -128,7 +132,6 @@ struct Worker {
     /// Horizons of batch views, by the view's fingerprint.
     horizons: BTreeMap<Digest, Horizons>,
     maintained: Option<Instant>,
-    ahead: Ahead,
     merging: Merging,
     sealing: Sealing,
     compaction: Compaction,
@@ -160,7 +163,6 @@ impl Worker {
             next_number,
             horizons,
             maintained: None,
-            ahead: Ahead::default(),
             merging: Merging::default(),
             sealing: Sealing::default(),
             compaction: Compaction::default(),
@@ -232,6 +234,7 @@ impl Engine {
             clock,
             ingest,
             store: Arc::new(store),
+            behind: Default::default(),
             is_broken: AtomicBool::new(false),
             held: RwLock::new(held),
             worker: tokio::sync::Mutex::new(worker),
@@ -239,6 +242,7 @@ impl Engine {
             sealing: watch::Sender::new(0),
             seal_wanted: AtomicBool::new(false),
             wake: Arc::default(),
+            awaited: Notify::new(),
             running: AtomicBool::new(false),
             merge_on: OnceLock::new(),
             fold_on: OnceLock::new(),
@@ -273,12 +277,25 @@ impl Engine {
             }
             tokio::select! {
                 _ = stop.changed() => {}
-                _ = appended.changed() => sleep_until(started + self.config.epoch_interval).await,
+                _ = appended.changed() => self.wait_for_more(started).await,
                 () = self.wake.notified() => {}
                 () = sleep(wait) => {}
             }
         }
         self.running.store(false, Ordering::SeqCst);
+        if let Err(e) = self.flush().await {
+            tracing::error!(error = %e, "the last states are not stored; they are folded again after the next start");
+        }
+    }
+
+    /// Waits until an epoch that began then is long enough ago: not as long if somebody waits for it.
+    async fn wait_for_more(&self, started: Instant) {
+        let interval = self.config.epoch_interval;
+        sleep_until(started + interval.min(AWAITED_INTERVAL)).await;
+        tokio::select! {
+            () = sleep_until(started + interval) => {}
+            () = self.awaited.notified() => {}
+        }
     }
 
     /// Folds all that is in the log, builds all views, seals what is full, and returns.
@@ -286,7 +303,7 @@ impl Engine {
         while self.turn().await? {}
         self.seal_all_closed(&mut *self.worker.lock().await).await?;
         while self.turn().await? {}
-        Ok(())
+        self.flush().await
     }
 
     /// Seals all open segments that have events, whatever their size and age.
@@ -321,6 +338,7 @@ impl Engine {
     /// Those of log, archive and state store.
     pub async fn turn(&self) -> Result<bool> {
         let mut worker = self.worker.lock().await;
+        self.look_behind().await?;
         if self.is_broken.load(Ordering::SeqCst) {
             self.recover(&mut worker).await?;
         }
@@ -365,27 +383,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes `writes` durable, then visible.
-    async fn commit(&self, writes: Vec<Write>) -> Result<()> {
-        if writes.is_empty() {
-            return Ok(());
-        }
-        let writes = self.store(writes).await?;
-        self.write().apply(writes);
-        Ok(())
-    }
-
-    /// Makes `writes` durable, and gives them back for what makes them visible.
-    async fn store(&self, writes: Vec<Write>) -> Result<Vec<Write>> {
-        let store = Arc::clone(&self.store);
-        let committed = tokio::task::spawn_blocking(move || store.commit(&writes).map(|()| writes)).await;
-        let committed = committed.map_err(|e| Error::Internal(format!("the state store's thread: {e}")));
-        committed.and_then(|stored| stored).inspect_err(|_| self.is_broken.store(true, Ordering::SeqCst))
-    }
-
     /// After a commit that failed: opens the store again, and goes on from what it holds. Whether what was being
     /// committed is there is known only then; folding it again without looking might count it twice.
     async fn recover(&self, worker: &mut Worker) -> Result<()> {
+        self.forget_behind().await;
         let store = Arc::clone(&self.store);
         let contents = tokio::task::spawn_blocking(move || store.reopen()).await;
         let contents = contents.map_err(|e| Error::Internal(format!("the state store's thread: {e}")))??;

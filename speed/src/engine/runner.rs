@@ -1,11 +1,11 @@
 //! A view's plans as the speed layer runs them.
 
-use super::store::UnitId;
+use super::store::{UnitId, Write};
 use arrow::array::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
-use twofold_common::{Catalog, Folder, Merger, Result, State, View};
+use twofold_common::{Catalog, Folder, Merger, Result, View};
 
 /// The plans of one view, made once.
 #[derive(Debug)]
@@ -17,16 +17,14 @@ pub(crate) struct Runner {
     mergers: Vec<Arc<Mutex<Merger>>>,
 }
 
-/// What folds events for a unit of a view.
+/// Events to be folded into a new run of the state of a unit.
 #[derive(Debug)]
 pub(super) struct Fold {
     pub(super) id: UnitId,
     view: Arc<View>,
     folders: Arc<Mutex<Vec<Folder>>>,
+    number: u64,
 }
-
-/// The states that events come to, by cut; none is empty.
-pub(super) type States = Vec<(usize, State)>;
 
 impl Runner {
     pub(crate) async fn plan(catalog: &Catalog, view: &Arc<View>) -> Result<Self> {
@@ -63,25 +61,25 @@ impl Runner {
         of_stream.map(|(cut, _)| (cut, self.merger(cut))).collect()
     }
 
-    /// What folds events of a stream for a unit.
-    pub(super) fn fold(&self, id: UnitId) -> Fold {
-        Fold { id, view: Arc::clone(&self.view), folders: Arc::clone(&self.folders) }
+    /// What folds events of a stream into a new run of the state of a unit.
+    pub(super) fn fold(&self, id: UnitId, number: u64) -> Fold {
+        Fold { id, view: Arc::clone(&self.view), folders: Arc::clone(&self.folders), number }
     }
 }
 
 impl Fold {
-    /// What these events come to.
-    pub(super) async fn run(&self, events: &[RecordBatch]) -> Result<States> {
-        let (mut folders, mut states) = (self.folders.lock().await, Vec::new());
+    /// What is to be written.
+    pub(super) async fn run(&self, events: &[RecordBatch]) -> Result<Vec<Write>> {
+        let (mut folders, mut writes) = (self.folders.lock().await, Vec::new());
         for (cut, definition) in self.view.cuts().iter().enumerate() {
             if !definition.streams().contains(&self.id.stream) {
                 continue;
             }
             let state = folders[cut].fold(&self.id.stream, events).await?;
             if state.rows() > 0 {
-                states.push((cut, state));
+                writes.push(Write::Run { id: self.id.clone(), cut, number: self.number, state });
             }
         }
-        Ok(states)
+        Ok(writes)
     }
 }

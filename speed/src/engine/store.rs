@@ -71,7 +71,7 @@ pub(crate) struct UnitId {
 }
 
 /// One change of the store.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Write {
     Segment {
         stream: String,

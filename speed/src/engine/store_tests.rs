@@ -29,7 +29,7 @@ pub(super) struct World {
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::of("SELECT count(*) AS c FROM s").await
     }
 
@@ -44,7 +44,7 @@ impl World {
         Self { dir, catalog, log, store: Store::memory(), faults: Faults::default() }
     }
 
-    async fn open(&self) -> Arc<Engine> {
+    pub(super) async fn open(&self) -> Arc<Engine> {
         self.open_with(3, 4).await
     }
 
@@ -73,9 +73,9 @@ impl World {
     }
 }
 
-/// The count of view `v`, added up over all of its states.
+/// The count of the view, added up over all of its states.
 pub(super) async fn count(engine: &Engine) -> i64 {
-    let view = engine.views().into_iter().find(|view| view.name() == "v").unwrap();
+    let view = engine.views()[0].clone();
     let from = [("s".to_string(), Default::default())].into();
     let request = ViewRequest { view: "v".into(), fingerprint: view.fingerprint(), from };
     let request = SnapshotRequest { views: vec![request], ..SnapshotRequest::default() };

@@ -24,6 +24,7 @@ impl Engine {
             return Err(Error::Invalid("the streams of the project have changed: restart".into()));
         }
         let mut worker = self.worker.lock().await;
+        self.flush().await?;
         let now = self.versions();
         let built = *self.built.borrow();
         let previous = if built { Some(now.current().clone()) } else { now.previous().cloned() };
