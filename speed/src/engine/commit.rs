@@ -63,10 +63,12 @@ impl Behind {
         Ok(())
     }
 
-    /// Waits until all is durable, or why it is not.
+    /// Waits until all is durable, or why it is not. Whoever gives up waiting leaves the task to the next one.
     async fn end(&mut self) -> Result<()> {
-        let Some(task) = self.task.take() else { return Ok(()) };
-        task.await.map_err(|e| Error::Internal(format!("the state store's thread: {e}")))?
+        let Some(task) = &mut self.task else { return Ok(()) };
+        let ended = task.await;
+        self.task = None;
+        ended.map_err(|e| Error::Internal(format!("the state store's thread: {e}")))?
     }
 }
 
