@@ -87,8 +87,8 @@ async fn run(views: &[(String, String)], bodies: &[Bytes], events: u64) -> Resul
         ensure!(status.error.is_none(), "the engine: {:?}", status.error);
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let cost = started.cost();
+    // It ends when all states are durable.
     stop.send_replace(true);
     folding.await?;
-    Ok(cost)
+    Ok(started.cost())
 }
