@@ -5,9 +5,9 @@
 //! ```
 //!
 //! What an epoch folds is durable already, in the log: after a crash the same events are folded again, to the same
-//! states. So an answer waits for no disk but the log's. While a commit is under way, what later epochs change gathers
-//! for the next one; the store takes it in the order in which it came, each epoch whole. Everything else that changes
-//! states first waits until all of that is durable, and is seen when it is durable itself.
+//! states. So an answer does not wait for the commit of an epoch. While one is under way, what later epochs change
+//! gathers for the next; the store takes it in the order in which it came, each epoch whole. Everything else that changes
+//! states, such as sealing, keeps the loop until all of that is durable, and is seen when it is durable itself.
 
 use super::Engine;
 use super::store::{StateStore, Write};
