@@ -52,6 +52,9 @@ pub(crate) struct VarBytes {
     bytes: Vec<u8>,
 }
 
+/// From how many strings on the length of those to come is expected to be theirs.
+const TELLING: usize = 64;
+
 impl VarBytes {
     pub(crate) fn new(capacity: usize) -> Self {
         let mut ends = Vec::with_capacity(capacity + 1);
@@ -61,8 +64,22 @@ impl VarBytes {
 
     #[inline]
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Checked {
+        if self.bytes.capacity() - self.bytes.len() < bytes.len() {
+            self.make_room(bytes.len());
+        }
         self.bytes.extend_from_slice(bytes);
         self.close()
+    }
+
+    /// Room for so many bytes more, and for what is expected to follow them: a column that grows by doubling is copied
+    /// again and again, into fresh memory each time.
+    #[cold]
+    fn make_room(&mut self, bytes: usize) {
+        let (strings, length) = (self.ends.len(), self.bytes.len());
+        let to_come = self.ends.capacity().saturating_sub(strings);
+        let expected = if strings < TELLING { length } else { (length / strings + 1) * to_come };
+        // Not all at once, since the first may be longer than the rest.
+        self.bytes.reserve(bytes + expected.min(length * 7));
     }
 
     /// Ends the string that was written to `bytes`.

@@ -50,6 +50,30 @@ impl<'a> Scanner<'a> {
         self.unexpected(&format!("{:?}", char::from(byte)))
     }
 
+    /// Passes a key that is written like this, and says whether one was.
+    #[inline]
+    pub(crate) fn passes(&mut self, key: &Written) -> Checked<bool> {
+        self.peek()?;
+        let passed = key.begins(&self.text.as_bytes()[self.at..]);
+        if passed {
+            self.at += key.text.len();
+        }
+        Ok(passed)
+    }
+
+    /// After a member of an object: whether another one follows.
+    #[inline]
+    pub(crate) fn more_members(&mut self) -> Checked<bool> {
+        match self.take()? {
+            b',' => Ok(true),
+            b'}' => Ok(false),
+            _ => {
+                self.at -= 1;
+                self.unexpected("',' or '}'")
+            }
+        }
+    }
+
     /// A fault that says what was expected here and what was found.
     pub(crate) fn unexpected<T>(&mut self, expected: &str) -> Checked<T> {
         self.peek()?;
@@ -281,9 +305,18 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// One past the run of digits that starts at `at`.
+/// One past the run of digits that starts at `at`: eight bytes at once.
 #[inline]
 fn digits(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let values = u64::from_le_bytes(*chunk) ^ (ONES * b'0' as u64);
+        // The high bit of each byte that is above nine.
+        let other = (((values & !HIGH) + ONES * (0x80 - 10)) | values) & HIGH;
+        if other != 0 {
+            return at + other.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
     while bytes.get(at).is_some_and(u8::is_ascii_digit) {
         at += 1;
     }
@@ -293,40 +326,64 @@ fn digits(bytes: &[u8], mut at: usize) -> usize {
 const ONES: u64 = u64::from_le_bytes([1; 8]);
 const HIGH: u64 = ONES << 7;
 
-/// The high bit of each byte of `word` that is zero; exact up to the lowest such byte, which is what is used.
+/// Whether a byte ends a stretch of a string that stands for itself: a quote, a backslash or a control character.
 #[inline]
-fn zero_bytes(word: u64) -> u64 {
-    word.wrapping_sub(ONES) & !word & HIGH
+fn is_special(byte: u8) -> bool {
+    (byte == b'"') | (byte == b'\\') | (byte < 0x20)
 }
 
-/// The first place at or after `at` of a quote, a backslash or a control character, or the end: eight bytes at once.
+/// The place of the first special byte among sixteen: in a form that compilers turn into a few vector instructions.
+#[inline]
+fn special_of(chunk: &[u8; 16]) -> Option<usize> {
+    let special = u128::from_le_bytes(chunk.map(|byte| if is_special(byte) { 0xFF } else { 0 }));
+    (special != 0).then(|| special.trailing_zeros() as usize / 8)
+}
+
+/// The first place at or after `at` of a quote, a backslash or a control character, or the end: sixteen bytes at once.
 #[inline]
 fn plain_until(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*chunk);
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        let special =
-            zero_bytes(word ^ (ONES * b'"' as u64)) | zero_bytes(word ^ (ONES * b'\\' as u64)) | control;
-        if special != 0 {
-            return at + special.trailing_zeros() as usize / 8;
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+        if let Some(special) = special_of(chunk) {
+            return at + special;
         }
-        at += 8;
+        at += 16;
     }
     let rest = bytes.get(at..).unwrap_or_default();
-    at + rest.iter().position(|b| matches!(b, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len())
+    at + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
 }
 
-/// The first place at or after `at` of `wanted`.
-#[inline]
-pub(crate) fn find(bytes: &[u8], mut at: usize, wanted: u8) -> Option<usize> {
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let found = zero_bytes(u64::from_le_bytes(*chunk) ^ (ONES * u64::from(wanted)));
-        if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
+/// A key with its quotes and its colon, as JSON without spaces has it, to be looked for where one like it stood before.
+#[derive(Debug)]
+pub(crate) struct Written {
+    text: Box<str>,
+    /// Its first sixteen bytes, and which of them it has.
+    first: u128,
+    has: u128,
+}
+
+impl Written {
+    /// `None` for a key that is not written as it reads.
+    pub(crate) fn new(key: &str) -> Option<Self> {
+        if plain_until(key.as_bytes(), 0) < key.len() {
+            return None;
         }
-        at += 8;
+        let text = format!("\"{key}\":");
+        let (mut first, mut has) = ([0; 16], [0; 16]);
+        let length = text.len().min(16);
+        first[..length].copy_from_slice(&text.as_bytes()[..length]);
+        has[..length].fill(0xFF);
+        Some(Self { text: text.into(), first: u128::from_le_bytes(first), has: u128::from_le_bytes(has) })
     }
-    bytes.get(at..)?.iter().position(|b| *b == wanted).map(|n| at + n)
+
+    #[inline]
+    fn begins(&self, bytes: &[u8]) -> bool {
+        match bytes.first_chunk::<16>() {
+            Some(chunk) if self.text.len() <= 16 => {
+                (u128::from_le_bytes(*chunk) ^ self.first) & self.has == 0
+            }
+            _ => bytes.starts_with(self.text.as_bytes()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -421,15 +478,59 @@ mod tests {
 
     #[test]
     fn special_bytes_are_found_at_every_distance() {
-        for special in [b'"', b'\\', 0, 0x1f] {
-            for n in 0..40 {
-                let mut bytes = vec![0xFF; 60];
-                bytes[n] = special;
-                assert_eq!(plain_until(&bytes, 0), n);
-                assert_eq!(find(&bytes, 0, special), Some(n));
+        for special in 0..=u8::MAX {
+            for n in 0..60 {
+                for plain in [b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xFF] {
+                    let mut bytes = vec![plain; 60];
+                    bytes[n] = special;
+                    let is_special = special < b' ' || special == b'"' || special == b'\\';
+                    assert_eq!(plain_until(&bytes, 0), if is_special { n } else { 60 });
+                }
             }
         }
         assert_eq!(plain_until(&[b' '; 19], 3), 19);
-        assert_eq!(find(&[b' '; 19], 3, b'\n'), None);
+        assert_eq!(plain_until(b"\"            \"", 1), 13);
+    }
+
+    #[test]
+    fn runs_of_digits_end_with_any_other_byte() {
+        for n in 0..30 {
+            for other in (0..=u8::MAX).filter(|byte| !byte.is_ascii_digit()) {
+                let mut bytes: Vec<u8> = (b'0'..=b'9').cycle().take(30).collect();
+                bytes[n] = other;
+                assert_eq!(digits(&bytes, 0), n);
+                assert_eq!(digits(&bytes, n + 1), 30);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_passes_only_where_it_is_written_to_the_last_byte() {
+        let text = |key: &str, more: &str| format!("\"{key}\":{more}");
+        for length in 0..40 {
+            let key = "k".repeat(length);
+            let written = Written::new(&key).unwrap();
+            for more in ["", "1", "\"and much more of it\"}"] {
+                let found = text(&key, more);
+                let mut scanner = Scanner::new(&found);
+                assert!(scanner.passes(&written).unwrap());
+                assert_eq!(scanner.at, length + 3);
+                let other =
+                    [text(&format!("{key}k"), more), format!("\"{key}\" :{more}"), format!("\"{key}")];
+                for other in other {
+                    let mut scanner = Scanner::new(&other);
+                    assert!(!scanner.passes(&written).unwrap(), "{other} for {key}");
+                    assert_eq!(scanner.at, 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_takes_escapes_is_not_looked_for_as_it_reads() {
+        assert!(Written::new("a\":1,\"b").is_none());
+        assert!(Written::new("a\\b").is_none());
+        assert!(Written::new("a\tb").is_none());
+        assert!(Written::new("é").is_some());
     }
 }

@@ -4,9 +4,10 @@
 //! column; members that name none are ignored, whatever they are, as long as they are JSON.
 
 use super::fault::{Checked, Fault};
-use super::json::{self, Scanner};
+use super::json::Scanner;
 use super::object::Object;
 use super::{Decoded, Decoder, MAX_EVENT, Rows};
+use memchr::memchr;
 use twofold_common::{Error, Result};
 
 impl Decoder {
@@ -20,7 +21,7 @@ impl Decoder {
             let len = bytes.len();
             return Err(Error::Invalid(format!("{len} bytes are too many to decode at once: split them")));
         }
-        let line = json::find(bytes, 0, b'\n').unwrap_or(bytes.len());
+        let line = memchr(b'\n', bytes).unwrap_or(bytes.len());
         let mut rows = self.rows(bytes.len() / (line + 1).max(16) + 1)?;
         rows.lines(bytes);
         self.decoded(&mut rows)
@@ -89,7 +90,7 @@ struct Lines<'a> {
 impl<'a> Lines<'a> {
     fn new(bytes: &'a [u8]) -> Self {
         let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-        Self { bytes, text: std::str::from_utf8(bytes).ok(), at: 0 }
+        Self { bytes, text: simdutf8::basic::from_utf8(bytes).ok(), at: 0 }
     }
 
     #[inline]
@@ -98,7 +99,8 @@ impl<'a> Lines<'a> {
             return None;
         }
         let start = self.at;
-        let mut end = json::find(self.bytes, start, b'\n').unwrap_or(self.bytes.len());
+        let rest = &self.bytes[start..];
+        let mut end = start + memchr(b'\n', rest).unwrap_or(rest.len());
         self.at = end + 1;
         if end > start && self.bytes[end - 1] == b'\r' {
             end -= 1;

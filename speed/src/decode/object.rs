@@ -1,11 +1,11 @@
 //! The columns of an object: of an event, or of a struct inside it.
 //!
 //! Producers write the same keys in the same order, event after event: so the keys of the first object are
-//! remembered by their position, and a key that stands where it stood is found by one comparison.
+//! remembered by their position, as they are written, and a key that stands where it stood is passed by one comparison.
 
 use super::column::Column;
 use super::fault::{Checked, Fault};
-use super::json::Scanner;
+use super::json::{Scanner, Written};
 use arrow::array::StructArray;
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::Fields;
@@ -31,22 +31,30 @@ pub(crate) struct Object {
 #[derive(Debug)]
 struct Keys {
     by_name: HashMap<Box<str>, usize>,
-    by_position: Vec<(Box<str>, Option<usize>)>,
+    by_position: Vec<(Option<Written>, Option<usize>)>,
 }
 
 impl Keys {
+    /// Passes the key of a member, and says which column it names.
     #[inline]
-    fn find(&mut self, position: usize, key: &str) -> Option<usize> {
-        if let Some((remembered, column)) = self.by_position.get(position)
-            && **remembered == *key
+    fn pass(
+        &mut self,
+        position: usize,
+        scanner: &mut Scanner<'_>,
+        scratch: &mut String,
+    ) -> Checked<Option<usize>> {
+        if let Some((Some(written), column)) = self.by_position.get(position)
+            && scanner.passes(written)?
         {
-            return *column;
+            return Ok(*column);
         }
+        let key = scanner.string(scratch)?;
         let column = self.by_name.get(key).copied();
         if position == self.by_position.len() && position < REMEMBERED {
-            self.by_position.push((key.into(), column));
+            self.by_position.push((Written::new(key), column));
         }
-        column
+        scanner.expect(b':')?;
+        Ok(column)
     }
 }
 
@@ -88,17 +96,12 @@ impl Object {
 
     fn push_members(&mut self, scanner: &mut Scanner<'_>, scratch: &mut String) -> Checked {
         for position in 0.. {
-            let key = scanner.string(scratch)?;
-            let column = self.keys.find(position, key);
-            scanner.expect(b':')?;
-            match column {
+            match self.keys.pass(position, scanner, scratch)? {
                 Some(i) => self.push_member(i, scanner, scratch)?,
                 None => scanner.skip()?,
             }
-            match scanner.peek()? {
-                b',' => scanner.expect(b',')?,
-                b'}' => return scanner.expect(b'}'),
-                _ => return scanner.unexpected("',' or '}'"),
+            if !scanner.more_members()? {
+                return Ok(());
             }
         }
         Ok(())

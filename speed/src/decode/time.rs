@@ -42,6 +42,11 @@ fn in_unit(nanos: i128, unit: TimeUnit) -> Result<i64, Misfit> {
         TimeUnit::Microsecond => 1_000,
         TimeUnit::Nanosecond => 1,
     };
+    // Nearly all times fit, and a division of 64 bits takes a fraction of the time.
+    if let Ok(nanos) = i64::try_from(nanos) {
+        let size = size as i64;
+        return if nanos % size == 0 { Ok(nanos / size) } else { Err(Misfit::Inexact) };
+    }
     if nanos % size != 0 {
         return Err(Misfit::Inexact);
     }

@@ -78,10 +78,28 @@ pub(crate) fn signed(text: &str) -> Result<i64, Misfit> {
         None => (false, text),
     };
     if (1..=SMALL).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) {
-        let value = digits.bytes().fold(0i64, |value, digit| value * 10 + i64::from(digit - b'0'));
+        let value = of_digits(digits.as_bytes());
         return Ok(if negative { -value } else { value });
     }
     scaled(text, 0)?.to_i128().and_then(|value| value.try_into().ok()).ok_or(Misfit::Range)
+}
+
+/// The value of at most [`SMALL`] digits.
+#[inline]
+fn of_digits(digits: &[u8]) -> i64 {
+    let (eights, rest) = digits.as_chunks::<8>();
+    let value = eights.iter().fold(0, |value, eight| value * 100_000_000 + of_eight_digits(*eight));
+    rest.iter().fold(value, |value, digit| value * 10 + i64::from(digit - b'0'))
+}
+
+/// The value of eight digits: of pairs of them at once, then of pairs of these, and so on.
+#[inline]
+fn of_eight_digits(digits: [u8; 8]) -> i64 {
+    let ones = u64::from_le_bytes(digits) & 0x0F0F_0F0F_0F0F_0F0F;
+    let twos = (ones * 10 + (ones >> 8)) & 0x00FF_00FF_00FF_00FF;
+    let fours = (twos * 100 + (twos >> 16)) & 0x0000_FFFF_0000_FFFF;
+    let eight = (fours * 10_000 + (fours >> 32)) & 0xFFFF_FFFF;
+    eight as i64
 }
 
 /// An unsigned integer.
@@ -185,6 +203,12 @@ mod tests {
         assert_eq!(signed("9223372036854775807"), Ok(i64::MAX));
         assert_eq!(signed("-9223372036854775808"), Ok(i64::MIN));
         assert_eq!(signed("9007199254740993.0"), Ok(9007199254740993));
+        for digits in 1..=18u32 {
+            for value in [10i64.pow(digits) - 1, 123_456_789_012_345_678 / 10i64.pow(18 - digits)] {
+                assert_eq!(signed(&value.to_string()), Ok(value));
+                assert_eq!(signed(&format!("-{value}")), Ok(-value));
+            }
+        }
         assert_eq!(signed("9223372036854775808"), Err(Misfit::Range));
         assert_eq!(unsigned("18446744073709551615"), Ok(u64::MAX));
         assert_eq!(unsigned("-1"), Err(Misfit::Range));
