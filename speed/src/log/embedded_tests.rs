@@ -121,7 +121,7 @@ async fn large_appends_are_stored_in_pieces_and_read_as_one() {
     let ranges = log.append(append(0..rows), 0).await.unwrap();
     assert_eq!(ranges, [OffsetRange::new(Offset(0), Offset(rows as u64))]);
     let chunk = log.read("s", Partition(0), Offset(5), usize::MAX).await.unwrap();
-    assert_eq!(chunk.batches.len(), 3);
+    assert!(chunk.batches.len() >= 3);
     assert_eq!(chunk.batches.iter().map(RecordBatch::num_rows).sum::<usize>() as i64, rows - 5);
 }
 

@@ -21,6 +21,8 @@ use twofold_common::{Digest, Partition, stream};
 pub(crate) const FORMAT: u8 = 1;
 /// An append of more rows is stored as several batches, so that a short read never decodes much more than it gives.
 pub(crate) const MAX_ROWS: usize = 1 << 16;
+/// A batch that has room in a page of so many bytes is not cut to fill a smaller one.
+const WHOLE_PAGE: usize = 128 << 10;
 
 const FACTS: usize = 1 + 4 + 8;
 const HEADER: usize = FACTS + 32;
@@ -45,13 +47,47 @@ pub(crate) fn encode(
     rows: &RecordBatch,
     ingest_time: i64,
 ) -> Result<Vec<(u64, Vec<u8>)>, ArrowError> {
-    let starts = (0..rows.num_rows()).step_by(MAX_ROWS);
-    let piece = |start| rows.slice(start, MAX_ROWS.min(rows.num_rows() - start));
-    starts.map(|start| encode_one(place, &piece(start), ingest_time)).collect()
+    let (mut batches, mut at) = (Vec::new(), 0);
+    while at < rows.num_rows() {
+        let left = rows.slice(at, rows.num_rows() - at);
+        let (taken, bytes) = next_piece(&left);
+        batches.push(encode_one(place, &left.slice(0, taken), ingest_time, bytes)?);
+        at += taken;
+    }
+    Ok(batches)
 }
 
-fn encode_one(place: Place<'_>, rows: &RecordBatch, ingest_time: i64) -> Result<(u64, Vec<u8>), ArrowError> {
-    let mut value = vec![0; HEADER];
+/// How many of these rows are the next stored batch, and its bytes, about.
+///
+/// The file has a page for each large value, of a power of two bytes, and writes it whole: so a batch that would leave
+/// much of its page empty is cut where it fills one of half the size.
+fn next_piece(rows: &RecordBatch) -> (usize, usize) {
+    let form = HEADER + 1024 + 512 * rows.num_columns();
+    let bytes_of = |taken: usize| {
+        let columns = rows.columns().iter().map(|column| column.slice(0, taken).to_data());
+        form + columns.filter_map(|column| column.get_slice_memory_size().ok()).sum::<usize>()
+    };
+    let mut taken = MAX_ROWS.min(rows.num_rows());
+    let mut bytes = bytes_of(taken);
+    let page = bytes.next_power_of_two();
+    if page > WHOLE_PAGE && bytes < page / 16 * 15 {
+        while bytes > page / 2 && taken > 1 {
+            taken = (taken * (page / 2) / bytes).clamp(1, taken - 1);
+            bytes = bytes_of(taken);
+        }
+    }
+    (taken, bytes)
+}
+
+/// One stored batch, which takes about `bytes`: memory that grows by doubling is copied again and again.
+fn encode_one(
+    place: Place<'_>,
+    rows: &RecordBatch,
+    ingest_time: i64,
+    bytes: usize,
+) -> Result<(u64, Vec<u8>), ArrowError> {
+    let mut value = Vec::with_capacity(bytes);
+    value.resize(HEADER, 0);
     value[0] = FORMAT;
     value[1..5].copy_from_slice(&(rows.num_rows() as u32).to_le_bytes());
     value[5..FACTS].copy_from_slice(&ingest_time.to_le_bytes());
@@ -153,12 +189,41 @@ mod tests {
 
     #[test]
     fn many_rows_become_several_batches() {
-        let pieces = encode(PLACE, &rows(MAX_ROWS + 1), 0).unwrap();
-        assert_eq!(pieces.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [MAX_ROWS as u64, 1]);
-        assert_eq!(
-            decode(PLACE, &pieces[1].1, 0, 0..1).unwrap().column(0).to_data(),
-            rows(MAX_ROWS + 1).slice(MAX_ROWS, 1).column(0).to_data()
-        );
+        let all = rows(MAX_ROWS + 1);
+        let pieces = encode(PLACE, &all, 0).unwrap();
+        let mut at = 0;
+        for (n, value) in &pieces {
+            let n = *n as usize;
+            assert!((1..=MAX_ROWS).contains(&n));
+            let decoded = decode(PLACE, value, 0, 0..n).unwrap();
+            assert_eq!(decoded.column(0).as_ref(), all.column(0).slice(at, n).as_ref());
+            at += n;
+        }
+        assert_eq!((at, pieces.len() > 1), (all.num_rows(), true));
+    }
+
+    #[test]
+    fn large_batches_fill_their_pages() {
+        // A page has some bytes of its own.
+        let page = |bytes: usize| (bytes + 512).next_power_of_two();
+        for n in (1..60).map(|n| n * 1_000) {
+            let pieces = encode(PLACE, &rows(n), 0).unwrap();
+            let (bytes, pages): (Vec<usize>, Vec<usize>) =
+                pieces.iter().map(|(_, value)| (value.len(), page(value.len()))).unzip();
+            let (bytes, pages) = (bytes.iter().sum::<usize>(), pages.iter().sum::<usize>());
+            assert!(
+                pages <= bytes / 16 * 17 + WHOLE_PAGE,
+                "{n} rows of {bytes} bytes are in pages of {pages}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_row_is_one_batch_however_long_it_is() {
+        let long: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(700_000), "y".repeat(100_000)]));
+        let rows = RecordBatch::try_from_iter([("text", long)]).unwrap();
+        let pieces = encode(PLACE, &rows, 0).unwrap();
+        assert_eq!(pieces.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [1, 1]);
     }
 
     #[test]
