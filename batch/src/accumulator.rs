@@ -5,7 +5,7 @@
 
 use crate::spilled::Spilled;
 use twofold_common::{
-    Catalog, Digest, HeldPieces, MergedPieces, Merger, Result, State, StateDigest, StatePieces, View,
+    Catalog, Digest, Error, HeldPieces, MergedPieces, Merger, Result, State, StateDigest, StatePieces, View,
 };
 
 /// States are merged once this many rows of them have gathered.
@@ -163,11 +163,14 @@ impl Merged {
         }
     }
 
-    pub(crate) fn digest(&self) -> Result<Digest> {
-        match self {
-            Merged::Held(state) => state.digest(),
-            Merged::Spilled(spilled) => Ok(spilled.digest),
-        }
+    /// Its digest; of a state in memory, made on a thread of its own.
+    pub(crate) async fn digest(&self) -> Result<Digest> {
+        let state = match self {
+            Merged::Held(state) => state.clone(),
+            Merged::Spilled(spilled) => return Ok(spilled.digest),
+        };
+        let digest = tokio::task::spawn_blocking(move || state.digest()).await;
+        digest.map_err(|e| Error::Internal(format!("the digest of a state: {e}")))?
     }
 
     /// Its pieces; of a state in memory, of so many rows each.
@@ -190,7 +193,7 @@ impl Merged {
             batches.push(piece.batch().clone());
         }
         let Some(schema) = batches.first().map(|batch| batch.schema()) else {
-            return Err(twofold_common::Error::Internal("a state on disk without rows".into()));
+            return Err(Error::Internal("a state on disk without rows".into()));
         };
         State::from_rows(&schema, keys, &batches)
     }
@@ -240,7 +243,8 @@ mod tests {
         for most_bytes in [0, 100_000, 1 << 20] {
             let spilled = merged(most_bytes).await;
             assert!(matches!(spilled, Merged::Spilled(_)), "{most_bytes}: nothing went to disk");
-            assert_eq!((spilled.rows(), spilled.digest().unwrap()), (held.rows(), held.digest().unwrap()));
+            let digests = (spilled.digest().await.unwrap(), held.digest().await.unwrap());
+            assert_eq!((spilled.rows(), digests.0), (held.rows(), digests.1));
             assert_eq!(spilled.whole().await.unwrap().batch(), whole.batch());
         }
     }

@@ -4,10 +4,14 @@ use crate::accumulator::Merged;
 use crate::run::{Batch, Outcome, ViewReport};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use futures::future::try_join;
+use futures::stream::{FuturesOrdered, TryStreamExt};
 use twofold_common::{BatchManifest, Error, Kind, Result, State, StateFile, Versioned, View};
 
 /// About how many rows of a state go into one file.
-const FILE_ROWS: usize = 1 << 20;
+const FILE_ROWS: usize = 1 << 18;
+/// How many files are encoded at once.
+const FILES_AT_ONCE: usize = 2;
 
 impl Batch {
     /// Whether a file of a batch view is not what it was, or gone: then all is folded again. What is damaged is moved
@@ -56,6 +60,7 @@ impl Batch {
         let of_file = rows.div_ceil(rows.div_ceil(most).max(1));
         let mut pieces = state.pieces(of_file);
         let (mut files, mut gathered, mut last) = (Vec::new(), Vec::new(), false);
+        let (mut writing, mut begun) = (FuturesOrdered::new(), 0);
         while !last {
             match pieces.next().await? {
                 Some(piece) => gathered.push(piece.batch().clone()),
@@ -63,10 +68,17 @@ impl Batch {
             }
             let rows: usize = gathered.iter().map(RecordBatch::num_rows).sum();
             // Of a state without rows there is one file, too.
-            if rows >= of_file.max(1) || last && (rows > 0 || files.is_empty()) {
+            if rows >= of_file.max(1) || last && (rows > 0 || begun == 0) {
                 let batch = concat_batches(view.cuts()[cut].schema(), &std::mem::take(&mut gathered))?;
-                let file =
-                    self.batch_views.write_state(view.name(), &fingerprint, cut, files.len(), &batch).await?;
+                let (number, fingerprint) = (begun, &fingerprint);
+                writing.push_back(async move {
+                    self.batch_views.write_state(view.name(), fingerprint, cut, number, &batch).await
+                });
+                begun += 1;
+            }
+            while writing.len() >= if last { 1 } else { FILES_AT_ONCE }
+                && let Some(file) = writing.try_next().await?
+            {
                 files.push(file);
             }
         }
@@ -85,8 +97,9 @@ impl Batch {
         let fingerprint = report.fingerprint.to_string();
         let (mut cuts, mut state_digests) = (Vec::new(), Vec::new());
         for (cut, state) in states.iter().enumerate() {
-            cuts.push(self.write(view, cut, state, FILE_ROWS).await?);
-            state_digests.push(state.digest()?);
+            let (files, digest) = try_join(self.write(view, cut, state, FILE_ROWS), state.digest()).await?;
+            cuts.push(files);
+            state_digests.push(digest);
         }
         // What was found of earlier segments stays true, until a full run looks at them again.
         let earlier = last.filter(|_| !full).map(|m| m.body.audit.clone()).unwrap_or_default();

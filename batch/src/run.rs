@@ -17,6 +17,7 @@ use crate::segments::{Folded, Places, fold_all};
 use crate::teller::Teller;
 use crate::units::{Job, units};
 use datafusion::execution::memory_pool::MemoryLimit;
+use futures::future::try_join_all;
 use std::sync::Arc;
 use twofold_common::{
     Archive, AuditRun, AuditSummary, BatchManifest, BatchViews, Catalog, Digest, Error, Finding, Horizon,
@@ -287,7 +288,7 @@ impl Batch {
         findings: &mut Findings<'_>,
         report: &mut ViewReport,
     ) -> Result<()> {
-        let digests = states.iter().map(Merged::digest).collect::<Result<Vec<_>>>()?;
+        let digests = try_join_all(states.iter().map(Merged::digest)).await?;
         let differing = findings.compare_full(&last.body.state_digests, &digests);
         report.equals_incremental = Some(differing.is_empty());
         for cut in differing {

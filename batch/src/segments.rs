@@ -5,14 +5,20 @@ use crate::teller::Teller;
 use crate::units::{Job, Work};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use twofold_common::{
     Archive, BatchViews, Catalog, Digest, Error, Folder, Result, State, Unit, View, state_key,
 };
 
 /// Larger units are not kept: to fold them again costs about what it costs to read them.
 const KEPT_BYTES: usize = 256 << 20;
+/// Smaller ones always are.
+const SMALL_BYTES: usize = 1 << 20;
+/// So many bytes are kept for each second of folding, which takes a tenth of that second or less.
+const KEPT_PER_SECOND: f64 = 32e6;
 
 /// A unit that is folded.
 #[derive(Debug)]
@@ -92,6 +98,14 @@ struct Worker {
 struct Plans {
     folders: Vec<Folder>,
     merge: Accumulator,
+    /// How long the worker has folded since it kept a unit.
+    unkept: Duration,
+}
+
+/// Whether to keep states of so many bytes, rather than fold them again if the run is killed, after so long without
+/// keeping any.
+fn is_worth_keeping(bytes: usize, unkept: Duration) -> bool {
+    bytes <= SMALL_BYTES || bytes <= KEPT_BYTES && bytes as f64 <= unkept.as_secs_f64() * KEPT_PER_SECOND
 }
 
 impl Worker {
@@ -128,7 +142,8 @@ impl Worker {
                 false => Folder::try_new(catalog.session(), cut, schema).await?,
             });
         }
-        Ok(Plans { folders, merge: Accumulator::plan(catalog, &self.view).await? })
+        let merge = Accumulator::plan(catalog, &self.view).await?;
+        Ok(Plans { folders, merge, unkept: Duration::ZERO })
     }
 
     /// The unit as an earlier run has finished it.
@@ -159,6 +174,7 @@ impl Worker {
     }
 
     async fn fold(&self, plans: &mut Plans, work: &Work) -> Result<Folded> {
+        let started = Instant::now();
         let mut segments = Vec::new();
         for job in &work.jobs {
             let mut cuts = Vec::new();
@@ -169,7 +185,15 @@ impl Worker {
             segments.push(FoldedSegment { job: job.clone(), cuts });
         }
         let states = plans.merge.take().await?;
-        let kept = self.keep(work, &segments, &states).await;
+        plans.unkept += started.elapsed();
+        let bytes = states.iter().map(|(_, state)| state.memory()).sum();
+        let kept = match is_worth_keeping(bytes, plans.unkept) {
+            true => self.keep(work, &segments, &states).await,
+            false => None,
+        };
+        if kept.is_some() {
+            plans.unkept = Duration::ZERO;
+        }
         Ok(Folded { segments, states, resumed: false, kept })
     }
 
@@ -188,8 +212,7 @@ impl Worker {
     ) -> Option<Digest> {
         // A state that differs is wanted whole, so its segment is folded again.
         let differs = segments.iter().flat_map(|segment| &segment.cuts).any(|cut| cut.state.is_some());
-        let bytes: usize = states.iter().map(|(_, state)| state.memory()).sum();
-        let id = work.keep.filter(|_| !differs && bytes <= KEPT_BYTES)?;
+        let id = work.keep.filter(|_| !differs)?;
         let digests = |segment: &FoldedSegment| segment.cuts.iter().map(|c| (c.cut, c.digest)).collect();
         let unit = Unit { states: states.to_vec(), digests: segments.iter().map(digests).collect() };
         let (view, fingerprint) = (self.view.name(), self.view.fingerprint().to_string());
@@ -238,5 +261,18 @@ impl Worker {
             )),
             other => other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_states_are_kept_for_a_part_of_the_time_only() {
+        let kept = |bytes, millis| is_worth_keeping(bytes, Duration::from_millis(millis));
+        assert!(kept(0, 0) && kept(SMALL_BYTES, 0));
+        assert!(!kept(SMALL_BYTES + 1, 0) && !kept(64_000_000, 1999) && kept(64_000_000, 2000));
+        assert!(kept(KEPT_BYTES, 9000) && !kept(KEPT_BYTES + 1, 1_000_000));
     }
 }

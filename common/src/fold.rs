@@ -21,6 +21,7 @@ use crate::view::View;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::TaskContext;
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, collect};
@@ -35,9 +36,15 @@ struct Runnable {
     context: Arc<TaskContext>,
 }
 
+/// What a merge comes to is wanted whole: so many rows of it are given at once, and need not be put together.
+const MERGED_ROWS: usize = 1 << 20;
+
 impl Runnable {
     async fn try_new(session: &SessionContext, plan: LogicalPlan) -> Result<Self> {
-        let state = engine::state(session);
+        Self::with(engine::state(session), plan).await
+    }
+
+    async fn with(state: SessionState, plan: LogicalPlan) -> Result<Self> {
         let plan = state.create_physical_plan(&plan).await?;
         Ok(Self { plan, context: state.task_ctx() })
     }
@@ -50,7 +57,9 @@ impl Runnable {
     ) -> Result<(Self, Arc<Slot>)> {
         let slot = Slot::of_states(Arc::clone(cut.schema()), cut.keys());
         let plan = bind(plan.clone(), |_| Ok(Arc::new(SlotTable(Arc::clone(&slot)))))?;
-        Ok((Self::try_new(session, plan).await?, slot))
+        let mut state = engine::state(session);
+        *state.config_mut() = state.config().clone().with_batch_size(MERGED_ROWS);
+        Ok((Self::with(state, plan).await?, slot))
     }
 
     async fn run(&self) -> Result<Vec<RecordBatch>> {

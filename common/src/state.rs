@@ -8,6 +8,7 @@ use crate::Digest;
 use crate::digest::DigestOfParts;
 use crate::error::{Error, Result};
 use crate::foreign;
+use crate::sorted::are_sorted;
 use arrow::array::{Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, interleave, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
@@ -21,6 +22,9 @@ pub const STATE_FORMAT: u32 = 1;
 
 /// Of how many rows the encoding is held at once, where it is wanted one row after the other.
 const ROWS_AT_ONCE: usize = 2048;
+
+/// What the stored form of a state takes beside its rows, about.
+const FORM_BYTES: usize = 4 << 10;
 
 const FORMAT_KEY: &str = "twofold.state.format";
 const KEYS_KEY: &str = "twofold.state.keys";
@@ -108,9 +112,12 @@ impl State {
         ];
         let schema = Schema::new_with_metadata(self.batch.schema_ref().fields().clone(), metadata.into());
         let schema = Arc::new(schema);
-        let mut bytes = vec![0; 32];
+        let batch = compact(self.batch.clone())?;
+        // Room for all of it from the first: what grows by doubling is copied again and again.
+        let mut bytes = Vec::with_capacity(batch.get_array_memory_size() + FORM_BYTES);
+        bytes.resize(32, 0);
         let mut writer = StreamWriter::try_new(&mut bytes, &schema)?;
-        writer.write(&under(&compact(self.batch.clone())?, &schema)?)?;
+        writer.write(&under(&batch, &schema)?)?;
         writer.finish()?;
         drop(writer);
         let digest = Digest::of(&bytes[32..]);
@@ -198,6 +205,9 @@ fn order(keys: usize, rows: &[RecordBatch]) -> Result<Option<Vec<(usize, usize)>
     let count: usize = rows.iter().map(RecordBatch::num_rows).sum();
     let Some(first) = rows.first().filter(|_| keys > 0 && count > 1) else { return Ok(None) };
     u32::try_from(count).map_err(too_large)?;
+    if are_sorted(keys, rows)? {
+        return Ok(None);
+    }
     let converter = converter(first, keys)?;
     let mut encoded = converter.empty_rows(count, 0);
     let mut order: Vec<Place> = Vec::with_capacity(count);

@@ -60,7 +60,8 @@ impl Unit {
         let header = Header { format: FORMAT, id, digests: self.digests.clone(), states };
         let header = serde_json::to_vec(&header).map_err(|e| Error::Internal(e.to_string()))?;
         let length = u32::try_from(header.len()).map_err(|e| Error::Internal(e.to_string()))?;
-        let mut bytes = vec![0; DIGEST_BYTES];
+        let mut bytes = Vec::with_capacity(DIGEST_BYTES + LENGTH_BYTES + header.len() + runs.len());
+        bytes.resize(DIGEST_BYTES, 0);
         bytes.extend(length.to_le_bytes());
         bytes.extend(header);
         bytes.extend(runs);

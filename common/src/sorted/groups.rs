@@ -1,6 +1,7 @@
 //! Which rows of sorted batches belong together.
 
-use arrow::array::{ArrayRef, DynComparator, make_comparator};
+use super::is_ordered;
+use arrow::array::{ArrayRef, DynComparator, RecordBatch, make_comparator};
 use arrow::compute::SortOptions;
 use datafusion::error::Result;
 use std::cmp::Ordering;
@@ -39,6 +40,36 @@ impl Keys {
 fn comparators(a: &[ArrayRef], b: &[ArrayRef]) -> Result<Vec<DynComparator>> {
     let pairs = a.iter().zip(b).map(|(a, b)| make_comparator(a, b, ASCENDING));
     Ok(pairs.collect::<Result<_, _>>()?)
+}
+
+fn order_of(comparators: &[DynComparator], i: usize, j: usize) -> Ordering {
+    let mut orders = comparators.iter().map(|compare| compare(i, j));
+    orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+}
+
+/// Whether the rows of these batches, one batch after the other, are sorted by their first `keys` columns. Rows that are
+/// not mostly say so at once. `false` too where values [compare otherwise](is_ordered).
+pub(crate) fn are_sorted(keys: usize, batches: &[RecordBatch]) -> Result<bool> {
+    let batches: Vec<_> = batches.iter().filter(|batch| batch.num_rows() > 0).collect();
+    let columns = |batch: &RecordBatch| batch.columns()[..keys].to_vec();
+    if batches.iter().any(|batch| !columns(batch).iter().all(|column| is_ordered(column.data_type()))) {
+        return Ok(false);
+    }
+    let mut before: Option<&RecordBatch> = None;
+    for batch in batches {
+        let here = columns(batch);
+        if let Some(before) = before
+            && order_of(&comparators(&columns(before), &here)?, before.num_rows() - 1, 0).is_gt()
+        {
+            return Ok(false);
+        }
+        let within = comparators(&here, &here)?;
+        if (1..batch.num_rows()).any(|row| order_of(&within, row - 1, row).is_gt()) {
+            return Ok(false);
+        }
+        before = Some(batch);
+    }
+    Ok(true)
 }
 
 /// Where the rows of each key end. Long stretches of one key are crossed in leaps.
@@ -109,8 +140,7 @@ impl Comparisons<'_> {
         if made.is_none() {
             *made = Some(comparators(&self.all[a].columns, &self.all[b].columns)?);
         }
-        let mut orders = made.iter().flatten().map(|compare| compare(i, j));
-        Ok(orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal))
+        Ok(order_of(made.as_deref().unwrap_or_default(), i, j))
     }
 }
 

@@ -1,8 +1,11 @@
+use super::are_sorted;
 use super::groups::{Keys, groups};
 use crate::{State, StateTable, session};
 use arrow::array::{
-    Array, ArrayRef, Int64Array, RecordBatch, StringArray, StructArray, TimestampNanosecondArray,
+    Array, ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray,
+    StructArray, TimestampNanosecondArray,
 };
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::datasource::MemTable;
@@ -119,6 +122,59 @@ proptest! {
             prop_assert_eq!(found, expected, "{}", sql);
         }
     }
+}
+
+/// A row of keys: a text, a window that may be null or begin at no time, a truth, a sum.
+type KeyRow = (Option<String>, Option<Option<i64>>, Option<bool>, Option<i128>);
+
+fn keys_of(rows: &[KeyRow]) -> RecordBatch {
+    let texts: StringArray = rows.iter().map(|row| row.0.clone()).collect();
+    let starts: TimestampNanosecondArray = rows.iter().map(|row| row.1.flatten()).collect();
+    let valid = NullBuffer::from_iter(rows.iter().map(|row| row.1.is_some()));
+    let fields = vec![Field::new("start", starts.data_type().clone(), true)].into();
+    let windows = StructArray::new(fields, vec![Arc::new(starts)], Some(valid));
+    let truths: BooleanArray = rows.iter().map(|row| row.2).collect();
+    let sums: Decimal128Array = rows.iter().map(|row| row.3).collect();
+    let columns: [ArrayRef; 4] = [Arc::new(texts), Arc::new(windows), Arc::new(truths), Arc::new(sums)];
+    RecordBatch::try_from_iter_with_nullable(
+        ["k0", "k1", "k2", "k3"].into_iter().zip(columns).map(|(n, c)| (n, c, true)),
+    )
+    .unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    #[test]
+    fn rows_are_sorted_if_their_encoding_is(
+        mut rows in proptest::collection::vec(
+            (
+                proptest::option::of("[ab]{0,2}"),
+                proptest::option::of(proptest::option::of(-1i64..2)),
+                proptest::option::of(proptest::bool::ANY),
+                proptest::option::of(-1i128..2),
+            ), 0..6),
+        swapped in proptest::option::of((0usize..6, 0usize..6)),
+        cut in 0usize..6,
+    ) {
+        let encoded = |rows: &[KeyRow]| -> Vec<Vec<u8>> {
+            let encoded = crate::state::encode(&keys_of(rows), 4).unwrap();
+            encoded.iter().map(|row| row.data().to_vec()).collect()
+        };
+        rows.sort_by_key(|row| encoded(std::slice::from_ref(row)));
+        if let Some((i, j)) = swapped && i.max(j) < rows.len() {
+            rows.swap(i, j);
+        }
+        let all = keys_of(&rows);
+        let cut = cut.min(rows.len());
+        let batches = [all.slice(0, cut), all.slice(0, 0), all.slice(cut, rows.len() - cut)];
+        prop_assert_eq!(are_sorted(4, &batches).unwrap(), encoded(&rows).is_sorted());
+    }
+}
+
+#[test]
+fn numbers_with_several_forms_are_not_compared() {
+    let numbers: ArrayRef = Arc::new(Float64Array::from(vec![-0.0, 0.0]));
+    assert!(!are_sorted(1, &[RecordBatch::try_from_iter([("k0", numbers)]).unwrap()]).unwrap());
 }
 
 #[tokio::test]
