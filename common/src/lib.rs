@@ -40,6 +40,7 @@ mod functions;
 mod gc;
 mod ingest;
 mod intake;
+mod key_order;
 mod late_events;
 mod log;
 mod manifest;
@@ -113,6 +114,7 @@ pub use ingest::{
     IDEMPOTENCY_KEY, IdempotencyKey, IngestReceipt, IngestRequest, PartitionRange, REMEMBER_KEYS,
 };
 pub use intake::{Intake, Interrupted, Taken};
+pub use key_order::is_ordered;
 pub use late_events::{LATE_EVENTS, LateEvents};
 pub use log::{Append, AppendRequest, Appended, Log, LogBounds, LogChunk, Once};
 pub use manifest::{Manifests, Newest, Versioned};
@@ -125,7 +127,6 @@ pub use snapshot::{
     Answer, LateTotal, MOVED_EVERY, PartitionStatus, Pieces, Snapshot, SnapshotRequest, SpeedLayer,
     SpeedStatus, SpeedView, SpeedViewStatus, StreamRequest, Tail, ViewRequest,
 };
-pub use sorted::is_ordered;
 pub use sql_type::sql_type;
 pub use state::{STATE_FORMAT, State, StateDigest, conform};
 pub use state_file::StateFile;

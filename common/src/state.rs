@@ -8,7 +8,7 @@ use crate::Digest;
 use crate::digest::DigestOfParts;
 use crate::error::{Error, Result};
 use crate::foreign;
-use crate::sorted::are_sorted;
+use crate::key_order::are_sorted;
 use arrow::array::{Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, interleave, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};

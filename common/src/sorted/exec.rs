@@ -1,10 +1,11 @@
 //! The operator.
 
 use super::groups::{Groups, Keys, groups};
+use crate::key_order::is_ordered;
 use crate::scan::SlotExec;
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::compute::{interleave, take};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -125,20 +126,6 @@ fn leaf(plan: &Arc<dyn ExecutionPlan>, columns: Vec<usize>) -> Option<(&SlotExec
     }
     let cooperative = any.downcast_ref::<CooperativeExec>()?;
     leaf(cooperative.children().first()?, columns)
-}
-
-/// Whether values of a type compare as they do in the order of states, and equal ones are the same.
-pub fn is_ordered(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Struct(fields) => fields.iter().all(|field| is_ordered(field.data_type())),
-        DataType::Boolean
-        | DataType::Utf8
-        | DataType::Binary
-        | DataType::Date32
-        | DataType::Timestamp(_, _)
-        | DataType::Decimal128(_, _) => true,
-        other => other.is_integer(),
-    }
 }
 
 impl DisplayAs for SortedAggregateExec {

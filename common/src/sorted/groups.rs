@@ -1,15 +1,12 @@
 //! Which rows of sorted batches belong together.
 
-use super::is_ordered;
-use arrow::array::{ArrayRef, DynComparator, RecordBatch, make_comparator};
-use arrow::compute::SortOptions;
+use crate::key_order::{comparators, order_of};
+use arrow::array::{ArrayRef, DynComparator};
 use datafusion::error::Result;
 use std::cmp::Ordering;
 
 /// More than so many are grouped by hashing faster than by comparing each with each.
 pub(crate) const MOST_RUNS: usize = 4;
-/// The order of states: nulls first.
-const ASCENDING: SortOptions = SortOptions { descending: false, nulls_first: true };
 
 /// Rows by group, the groups in the order of their keys.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,41 +32,6 @@ impl Keys {
         let ends = if unique { (1..=rows).collect() } else { ends(&columns, rows)? };
         Ok(Self { columns, ends })
     }
-}
-
-fn comparators(a: &[ArrayRef], b: &[ArrayRef]) -> Result<Vec<DynComparator>> {
-    let pairs = a.iter().zip(b).map(|(a, b)| make_comparator(a, b, ASCENDING));
-    Ok(pairs.collect::<Result<_, _>>()?)
-}
-
-fn order_of(comparators: &[DynComparator], i: usize, j: usize) -> Ordering {
-    let mut orders = comparators.iter().map(|compare| compare(i, j));
-    orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
-}
-
-/// Whether the rows of these batches, one batch after the other, are sorted by their first `keys` columns. Rows that are
-/// not mostly say so at once. `false` too where values [compare otherwise](is_ordered).
-pub(crate) fn are_sorted(keys: usize, batches: &[RecordBatch]) -> Result<bool> {
-    let batches: Vec<_> = batches.iter().filter(|batch| batch.num_rows() > 0).collect();
-    let columns = |batch: &RecordBatch| batch.columns()[..keys].to_vec();
-    if batches.iter().any(|batch| !columns(batch).iter().all(|column| is_ordered(column.data_type()))) {
-        return Ok(false);
-    }
-    let mut before: Option<&RecordBatch> = None;
-    for batch in batches {
-        let here = columns(batch);
-        if let Some(before) = before
-            && order_of(&comparators(&columns(before), &here)?, before.num_rows() - 1, 0).is_gt()
-        {
-            return Ok(false);
-        }
-        let within = comparators(&here, &here)?;
-        if (1..batch.num_rows()).any(|row| order_of(&within, row - 1, row).is_gt()) {
-            return Ok(false);
-        }
-        before = Some(batch);
-    }
-    Ok(true)
 }
 
 /// Where the rows of each key end. Long stretches of one key are crossed in leaps.

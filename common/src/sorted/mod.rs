@@ -22,8 +22,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 pub(crate) use direct::rows_of_key;
 use exec::SortedAggregateExec;
-pub use exec::is_ordered;
-pub(crate) use groups::{MOST_RUNS, are_sorted};
+pub(crate) use groups::MOST_RUNS;
 use std::sync::Arc;
 
 /// Puts a [`SortedAggregateExec`] in the place of aggregates over states.

@@ -1,5 +1,5 @@
-use super::are_sorted;
 use super::groups::{Keys, groups};
+use crate::key_order::are_sorted;
 use crate::{State, StateTable, session};
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray,
