@@ -17,7 +17,7 @@ use twofold_common::{
 const KEPT_BYTES: usize = 256 << 20;
 /// Smaller ones always are.
 const SMALL_BYTES: usize = 1 << 20;
-/// So many bytes are kept for each second of folding, which takes a tenth of that second or less.
+/// So many bytes are kept for each second of folding: a tenth of it, where 320 MB are kept in a second.
 const KEPT_PER_SECOND: f64 = 32e6;
 
 /// A unit that is folded.
